@@ -1,0 +1,134 @@
+package strategy
+
+import (
+	"slices"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	certv1 "k8s.io/api/certificates/v1"
+	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// templateGeneration returns the count kept in the annotation that replaced a field of DaemonSet.
+func templateGeneration(d *appsv1.DaemonSet) int64 {
+	n, _ := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	return n
+}
+
+func setTemplateGeneration(d *appsv1.DaemonSet, n int64) {
+	a := make(map[string]string, len(d.Annotations)+1)
+	for k, v := range d.Annotations {
+		a[k] = v
+	}
+	a[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(n, 10)
+	d.Annotations = a
+}
+
+func createDaemonSet(d *appsv1.DaemonSet) { setTemplateGeneration(d, max(1, templateGeneration(d))) }
+
+func updateDaemonSet(d, old *appsv1.DaemonSet) {
+	n := templateGeneration(old)
+	if !equality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
+		n++
+	}
+	setTemplateGeneration(d, n)
+}
+
+// createJob writes the labels and the selector that tie a Job to its pods, unless the user manages them.
+func createJob(j *batchv1.Job) {
+	if j.Spec.ManualSelector != nil && *j.Spec.ManualSelector {
+		return
+	}
+	uid := string(j.UID)
+	t := &j.Spec.Template
+	// in place: a Job that took its own labels from the template shares the map
+	labels := t.Labels
+	if labels == nil {
+		labels = make(map[string]string, 4)
+	}
+	// a label the user set already is left, and refused by validation where it is wrong
+	for k, v := range map[string]string{"job-name": j.Name, batchv1.JobNameLabel: j.Name, "controller-uid": uid, batchv1.ControllerUidLabel: uid} {
+		if _, ok := labels[k]; !ok {
+			labels[k] = v
+		}
+	}
+	t.Labels = labels
+	if j.Spec.Selector == nil {
+		j.Spec.Selector = &metav1.LabelSelector{}
+	}
+	if j.Spec.Selector.MatchLabels == nil {
+		j.Spec.Selector.MatchLabels = map[string]string{}
+	}
+	if _, ok := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !ok {
+		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = uid
+	}
+}
+
+func updateCSR(c, old *certv1.CertificateSigningRequest) {
+	c.Spec = old.Spec
+	c.Status = old.Status
+}
+
+func csrStatus(c, old *certv1.CertificateSigningRequest) {
+	// approval and denial are another subresource's
+	kept := slices.DeleteFunc(slices.Clone(c.Status.Conditions), isDecision)
+	for _, o := range old.Status.Conditions {
+		if isDecision(o) {
+			kept = append(kept, o)
+		}
+	}
+	c.Status.Conditions = kept
+	stamp(c.Status.Conditions, old.Status.Conditions)
+}
+
+func csrApproval(c, old *certv1.CertificateSigningRequest) {
+	conditions := c.Status.Conditions
+	c.Spec = old.Spec
+	c.Status = old.Status
+	c.Status.Conditions = conditions
+	stamp(c.Status.Conditions, old.Status.Conditions)
+}
+
+func isDecision(c certv1.CertificateSigningRequestCondition) bool {
+	return c.Type == certv1.CertificateApproved || c.Type == certv1.CertificateDenied
+}
+
+// stamp fills in the times of conditions that came without.
+func stamp(list, old []certv1.CertificateSigningRequestCondition) {
+	now := metav1.Now()
+	for i := range list {
+		c := &list[i]
+		if c.LastUpdateTime.IsZero() {
+			c.LastUpdateTime = now
+		}
+		if !c.LastTransitionTime.IsZero() {
+			continue
+		}
+		at := now
+		for _, o := range old {
+			if o.Type == c.Type && o.Status == c.Status && !o.LastTransitionTime.IsZero() {
+				at = o.LastTransitionTime
+			}
+		}
+		c.LastTransitionTime = at
+	}
+}
+
+func createCRD(c *apiextv1.CustomResourceDefinition) {
+	for _, v := range c.Spec.Versions {
+		if v.Storage && !slices.Contains(c.Status.StoredVersions, v.Name) {
+			c.Status.StoredVersions = append(c.Status.StoredVersions, v.Name)
+		}
+	}
+}
+
+func updateCRD(c, old *apiextv1.CustomResourceDefinition) {
+	for _, v := range c.Spec.Versions {
+		if v.Storage && !slices.Contains(c.Status.StoredVersions, v.Name) {
+			c.Status.StoredVersions = append(slices.Clone(c.Status.StoredVersions), v.Name)
+		}
+	}
+}

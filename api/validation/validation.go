@@ -1,0 +1,143 @@
+// Package validation judges objects, kind by kind: the API server runs it after defaults and strategy, before validating
+// admission. It owns upstream's rules and the wording of their causes; it changes nothing and looks at nothing but the
+// object and the one it replaces.
+package validation
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Rules are the checks of one kind. Every list is complete (all causes, not the first), metadata included.
+type Rules struct {
+	// Create judges a new object. Never nil.
+	Create func(obj runtime.Object) field.ErrorList
+	// Update judges an object that replaces old. Never nil.
+	Update func(obj, old runtime.Object) field.ErrorList
+	// Sub judges a write through a subresource. A subresource that is not in it has no rules beyond metadata.
+	Sub map[string]func(obj, old runtime.Object) field.ErrorList
+}
+
+// entry is a line of the table, under construction.
+type entry struct {
+	namespaced bool
+	name       nameFunc
+	create     func(obj runtime.Object) field.ErrorList
+	update     func(obj, old runtime.Object) field.ErrorList
+	// bare kinds carry no metadata to check (reviews).
+	bare bool
+	sub  map[string]func(obj, old runtime.Object) field.ErrorList
+	// whole replaces create and update on an update.
+	whole func(obj, old runtime.Object) field.ErrorList
+}
+
+type table map[schema.GroupVersionKind]*entry
+
+var all = sync.OnceValue(func() map[schema.GroupVersionKind]Rules {
+	t := table{}
+	for _, add := range families {
+		add(t)
+	}
+	rules := make(map[schema.GroupVersionKind]Rules, len(t))
+	for gvk, e := range t {
+		rules[gvk] = e.rules()
+	}
+	return rules
+})
+
+// For returns the rules of gvk. A kind that has none of its own gets those of metadata, as a namespaced kind whose names
+// are DNS subdomains.
+func For(gvk schema.GroupVersionKind) Rules {
+	if r, ok := all()[gvk]; ok {
+		return r
+	}
+	return (&entry{namespaced: true, name: subdomain}).rules()
+}
+
+func (e *entry) rules() Rules {
+	path := field.NewPath("metadata")
+	r := Rules{Sub: map[string]func(obj, old runtime.Object) field.ErrorList{}}
+	r.Create = func(obj runtime.Object) field.ErrorList {
+		var errs field.ErrorList
+		if !e.bare {
+			if m, err := meta.Accessor(obj); err == nil {
+				errs = ObjectMeta(m, e.namespaced, e.name, path)
+			}
+		}
+		if e.create != nil {
+			errs = append(errs, e.create(obj)...)
+		}
+		return errs
+	}
+	r.Update = func(obj, old runtime.Object) field.ErrorList {
+		errs := e.metaUpdate(obj, old, path)
+		if e.whole != nil {
+			return append(errs, e.whole(obj, old)...)
+		}
+		if e.create != nil {
+			errs = append(errs, e.create(obj)...)
+		}
+		if e.update != nil {
+			errs = append(errs, e.update(obj, old)...)
+		}
+		return errs
+	}
+	for name, f := range e.sub {
+		r.Sub[name] = func(obj, old runtime.Object) field.ErrorList {
+			return append(e.metaUpdate(obj, old, path), f(obj, old)...)
+		}
+	}
+	return r
+}
+
+func (e *entry) metaUpdate(obj, old runtime.Object, path *field.Path) field.ErrorList {
+	if e.bare {
+		return nil
+	}
+	m, err := meta.Accessor(obj)
+	o, err2 := meta.Accessor(old)
+	if err != nil || err2 != nil {
+		return nil
+	}
+	errs := ObjectMetaUpdate(m, o, path)
+	return append(errs, ObjectMeta(m, e.namespaced, e.name, path)...)
+}
+
+// option changes a line of the table.
+type option func(*entry)
+
+// rule adds the line of a kind. check runs on create and update, change on update only; either may be nil.
+func rule[T runtime.Object](t table, group, version, kind string, namespaced bool, name nameFunc, check func(T) field.ErrorList, change func(obj, old T) field.ErrorList, opts ...option) {
+	e := &entry{namespaced: namespaced, name: name, sub: map[string]func(obj, old runtime.Object) field.ErrorList{}}
+	if check != nil {
+		e.create = func(o runtime.Object) field.ErrorList { return check(o.(T)) }
+	}
+	if change != nil {
+		e.update = func(o, old runtime.Object) field.ErrorList { return change(o.(T), old.(T)) }
+	}
+	for _, o := range opts {
+		o(e)
+	}
+	t[schema.GroupVersionKind{Group: group, Version: version, Kind: kind}] = e
+}
+
+// onSub adds the rules of a subresource.
+func onSub[T runtime.Object](name string, f func(obj, old T) field.ErrorList) option {
+	return func(e *entry) {
+		e.sub[name] = func(o, old runtime.Object) field.ErrorList { return f(o.(T), old.(T)) }
+	}
+}
+
+// ownUpdate replaces what an update runs beside the rules of metadata: f alone, not the checks of a create.
+func ownUpdate[T runtime.Object](f func(obj, old T) field.ErrorList) option {
+	return func(e *entry) {
+		e.whole = func(o, old runtime.Object) field.ErrorList { return f(o.(T), old.(T)) }
+	}
+}
+
+// bare marks a kind whose metadata is not checked.
+func bare(e *entry) { e.bare = true }

@@ -1,0 +1,218 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"karve/apiserver/authn"
+	"karve/apiserver/authz"
+	"karve/apiserver/request"
+	"karve/apiserver/resource"
+	"karve/apiserver/rest"
+)
+
+// requestTimeout bounds every request that is not a stream, as upstream's default does.
+const requestTimeout = time.Minute
+
+// ServeHTTP takes one request through authentication and authorization to what serves it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.log.Error("request handler broke", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			rest.WriteError(w, r, apierrors.NewInternalError(errors.New("the server broke on this request; its log says where")))
+		}
+	}()
+	w.Header().Set("Audit-Id", uuid.NewString())
+	info := request.Parse(r)
+	user, err := s.authenticate(r, info)
+	if err != nil {
+		rest.WriteError(w, r, err)
+		return
+	}
+	if err := s.authorize(r, info, user); err != nil {
+		rest.WriteError(w, r, err)
+		return
+	}
+	if !streams(info) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	s.route(w, r, info, user)
+}
+
+func streams(i *request.Info) bool {
+	switch i.Subresource {
+	case "log", "exec", "attach", "portforward", "proxy":
+		return true
+	}
+	return i.Verb == "watch" || strings.HasPrefix(i.Path, "/debug/pprof/")
+}
+
+func (s *Server) authenticate(r *http.Request, info *request.Info) (*authn.User, error) {
+	user, err := s.authn.Authenticate(r)
+	if err != nil {
+		s.log.Debug("request not authenticated", "path", r.URL.Path, "err", err)
+		return nil, unauthorized()
+	}
+	if user.Name == authn.Anonymous && !s.opts.Anonymous && !openPath(info.Path) {
+		return nil, unauthorized()
+	}
+	want, asked, err := authn.RequestedUser(r)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if !asked {
+		return user, nil
+	}
+	if err := s.mayImpersonate(r.Context(), user, want); err != nil {
+		return nil, err
+	}
+	as, _, err := authn.ImpersonatedUser(r)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	authn.DropImpersonation(r.Header)
+	return as, nil
+}
+
+func unauthorized() error {
+	e := apierrors.NewUnauthorized("Unauthorized")
+	return e
+}
+
+// openPath lists what may be asked without credentials even where anonymous requests are off.
+func openPath(path string) bool {
+	for _, p := range []string{"/healthz", "/livez", "/readyz"} {
+		if path == p || strings.HasPrefix(path, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// mayImpersonate asks for each part of the wanted identity.
+func (s *Server) mayImpersonate(ctx context.Context, user, want *authn.User) error {
+	ask := func(a authz.Attributes) error {
+		a.User, a.Verb, a.ResourceRequest, a.Version = user, "impersonate", true, "v1"
+		if d, reason, _ := s.authz.Authorize(ctx, &a); d != authz.Allow {
+			return authz.Forbidden(&a, reason)
+		}
+		return nil
+	}
+	if ns, name, ok := authn.SplitServiceAccount(want.Name); ok {
+		if err := ask(authz.Attributes{Resource: "serviceaccounts", Namespace: ns, Name: name}); err != nil {
+			return err
+		}
+	} else if err := ask(authz.Attributes{Resource: "users", Name: want.Name}); err != nil {
+		return err
+	}
+	for _, g := range want.Groups {
+		if err := ask(authz.Attributes{Resource: "groups", Name: g}); err != nil {
+			return err
+		}
+	}
+	if want.UID != "" {
+		if err := ask(authz.Attributes{Group: "authentication.k8s.io", Resource: "uids", Name: want.UID}); err != nil {
+			return err
+		}
+	}
+	for k, vs := range want.Extra {
+		for _, v := range vs {
+			if err := ask(authz.Attributes{Group: "authentication.k8s.io", Resource: "userextras", Subresource: k, Name: v}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) authorize(r *http.Request, i *request.Info, user *authn.User) error {
+	a := &authz.Attributes{User: user, Verb: i.Verb, ResourceRequest: i.IsResource, Path: i.Path}
+	if i.IsResource {
+		a.Namespace, a.Group, a.Version, a.Resource, a.Subresource, a.Name = i.Namespace, i.Group, i.Version, i.Resource, i.Subresource, i.Name
+		if i.Verb == "list" || i.Verb == "watch" || i.Verb == "deletecollection" {
+			a.FieldSelector = r.URL.Query().Get("fieldSelector")
+		}
+	} else if openPath(i.Path) && !s.opts.Anonymous {
+		return nil
+	}
+	return s.decide(r.Context(), a)
+}
+
+func (s *Server) decide(ctx context.Context, a *authz.Attributes) error {
+	d, reason, err := s.authz.Authorize(ctx, a)
+	if d == authz.Allow {
+		return nil
+	}
+	if err != nil && reason == "" {
+		reason = err.Error()
+	}
+	return authz.Forbidden(a, reason)
+}
+
+// check is authorize for the in-process transport.
+func (s *Server) check(ctx context.Context, user *authn.User, verb string, c *resource.Call, list *metav1.ListOptions) error {
+	return s.decide(ctx, &authz.Attributes{User: user, Verb: verb, ResourceRequest: true, Namespace: c.Namespace, Group: c.Row.Group, Version: c.Row.Version,
+		Resource: c.Row.Resource, Subresource: c.Sub, Name: c.Name, FieldSelector: list.FieldSelector})
+}
+
+// route hands an authorized request to what serves its path.
+func (s *Server) route(w http.ResponseWriter, r *http.Request, i *request.Info, user *authn.User) {
+	switch {
+	case i.IsResource && s.known(i):
+		s.rest.Serve(w, r, i, user)
+	case s.disco.Serve(w, r):
+	case s.serveHealth(w, r):
+	case s.serveOther(w, r, i):
+	case i.IsResource || strings.HasPrefix(i.Path, "/apis/") && strings.Count(strings.Trim(i.Path, "/"), "/") > 1 || strings.HasPrefix(i.Path, "/api/"):
+		rest.WriteError(w, r, unknownResource(r))
+	default:
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	}
+}
+
+// known says whether a path below a group's version is a resource's; the version itself is discovery's.
+func (s *Server) known(i *request.Info) bool {
+	return s.rest.Known(schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource})
+}
+
+func unknownResource(*http.Request) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
+		Details: &metav1.StatusDetails{}, Message: "the server could not find the requested resource"}}
+}
+
+func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, i *request.Info) bool {
+	switch strings.TrimSuffix(i.Path, "/") {
+	case "/version":
+		s.serveVersion(w)
+	case "/.well-known/openid-configuration":
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(s.tokens.Configuration(fmt.Sprintf("https://%s/openid/v1/jwks", s.opts.Advertise)))
+	case "/openid/v1/jwks":
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(s.tokens.JWKS())
+	case "/metrics":
+		s.serveMetrics(w)
+	case "":
+		s.servePaths(w, r)
+	default:
+		return s.servePprof(w, r)
+	}
+	return true
+}

@@ -1,0 +1,142 @@
+// Package patch computes what an object becomes when a patch is applied to it (JSON patch, JSON merge patch, strategic
+// merge patch) and keeps the record of which manager owns which field (server-side apply). It is called by the resource
+// handlers inside their read-change-write loop; it reads and writes nothing itself and never changes its inputs.
+package patch
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	kjson "sigs.k8s.io/json"
+)
+
+// maxOperations is upstream's bound on one JSON patch.
+const maxOperations = 10000
+
+// Apply returns what current becomes under body, as a new object of current's Go type. Strict problems (unknown or
+// duplicate fields that the patch brought in) come back as warnings; the caller decides what they mean.
+func Apply(current runtime.Object, kind types.PatchType, body []byte) (result runtime.Object, strict []error, err error) {
+	switch kind {
+	case types.JSONPatchType, types.MergePatchType:
+		return applyJSON(current, kind, body)
+	case types.StrategicMergePatchType:
+		return applyStrategic(current, body)
+	}
+	return nil, nil, fmt.Errorf("patch: type %q is not known", kind)
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runtime.Object, []error, error) {
+	doc, err := json.Marshal(current)
+	if err != nil {
+		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
+	}
+	var strict []error
+	if kind == types.JSONPatchType {
+		ops, err := jsonpatch.DecodePatch(body)
+		if err != nil {
+			return nil, nil, apierrors.NewBadRequest(err.Error())
+		}
+		if len(ops) > maxOperations {
+			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
+		}
+		if doc, err = ops.Apply(doc); err != nil {
+			return nil, nil, unprocessable(err)
+		}
+	} else {
+		var v map[string]any
+		if strict, err = kjson.UnmarshalStrict(body, &v); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		if doc, err = jsonpatch.MergePatch(doc, body); err != nil {
+			return nil, nil, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	obj := newLike(current)
+	more, err := kjson.UnmarshalStrict(doc, obj)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return obj, append(strict, more...), nil
+}
+
+func applyStrategic(current runtime.Object, body []byte) (runtime.Object, []error, error) {
+	var change map[string]any
+	strict, err := kjson.UnmarshalStrict(body, &change)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	doc, err := runtime.DefaultUnstructuredConverter.ToUnstructured(current)
+	if err != nil {
+		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
+	}
+	obj := newLike(current)
+	meta, err := strategicpatch.NewPatchMetaFromStruct(obj)
+	if err != nil {
+		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
+	}
+	merged, err := strategicpatch.StrategicMergeMapPatchUsingLookupPatchMeta(doc, change, meta)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, obj, true); err != nil {
+		s, ok := runtime.AsStrictDecodingError(err)
+		if !ok {
+			return nil, nil, unprocessable(err)
+		}
+		strict = append(strict, s.Errors()...)
+	}
+	return obj, strict, nil
+}
+
+// newLike returns an empty object of o's Go type.
+func newLike(o runtime.Object) runtime.Object {
+	return reflect.New(reflect.TypeOf(o).Elem()).Interface().(runtime.Object)
+}
+
+// StrictMessage joins strict decoding problems the way upstream reports them.
+func StrictMessage(errs []error) string {
+	seen := map[string]bool{}
+	var out []string
+	for _, e := range errs {
+		if s := e.Error(); !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return "strict decoding error: " + strings.Join(out, ", ")
+}
+
+// ManagerOr returns the field manager a request is recorded under: the one it named, or the first part of its agent.
+func ManagerOr(manager, agent string) string {
+	if manager != "" {
+		return manager
+	}
+	name, _, _ := strings.Cut(agent, "/")
+	if len(name) > 128 {
+		name = name[:128]
+	}
+	var b strings.Builder
+	for _, r := range name {
+		if r < 0x20 || r == 0x7f {
+			r = '?'
+		}
+		b.WriteRune(r)
+	}
+	if b.Len() == 0 {
+		return "unknown"
+	}
+	return b.String()
+}

@@ -1,0 +1,300 @@
+package resource
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"karve/api"
+	rowfields "karve/api/fields"
+	"karve/store"
+)
+
+func format(revision uint64) string { return strconv.FormatUint(revision, 10) }
+
+// Get returns the record of one object. A resourceVersion only has to be one this store has reached.
+func (d *Door) Get(ctx context.Context, c *Call, resourceVersion string) (*store.Record, error) {
+	if err := d.reach(ctx, resourceVersion); err != nil {
+		return nil, err
+	}
+	rec := d.store.Get(c.key())
+	if rec == nil || ObjectOf(rec) == nil {
+		return nil, c.NotFound()
+	}
+	return rec, nil
+}
+
+// Page is the answer to a list: records in key order and the revision they are the truth of.
+type Page struct {
+	Records   []*store.Record
+	Revision  uint64
+	Continue  string
+	Remaining *int64
+}
+
+// ListMeta returns the page's list metadata.
+func (p *Page) ListMeta() metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: format(p.Revision), Continue: p.Continue, RemainingItemCount: p.Remaining}
+}
+
+// Selector decides which objects a list or watch is about. A nil part selects everything.
+type Selector struct {
+	labels labels.Selector
+	fields fields.Selector
+	get    func(Object) fields.Set
+	// name is set when the field selector asks for exactly one name.
+	name string
+}
+
+// Matches reports whether the selector picks o.
+func (s *Selector) Matches(o Object) bool {
+	if s.labels != nil && !s.labels.Matches(labels.Set(o.GetLabels())) {
+		return false
+	}
+	return s.fields == nil || s.fields.Matches(s.get(o))
+}
+
+// Everything reports whether the selector picks all objects.
+func (s *Selector) Everything() bool { return s.labels == nil && s.fields == nil }
+
+// NewSelector parses the selectors of opts for a row; the errors are BadRequest as upstream words them.
+func NewSelector(row *api.Row, opts *metav1.ListOptions) (*Selector, error) {
+	s := &Selector{}
+	if opts.LabelSelector != "" {
+		sel, err := labels.Parse(opts.LabelSelector)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", strings.TrimPrefix(err.Error(), "unable to parse requirement: ")))
+		}
+		if !sel.Empty() {
+			s.labels = sel
+		}
+	}
+	if opts.FieldSelector == "" {
+		return s, nil
+	}
+	sel, err := fields.ParseSelector(opts.FieldSelector)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	supported := rowfields.Supported(row.GVK())
+	for _, r := range sel.Requirements() {
+		if r.Field == "metadata.name" || (r.Field == "metadata.namespace" && (row.Namespaced || row.Resource == "namespaces")) || contains(supported, r.Field) {
+			continue
+		}
+		return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
+	}
+	if sel.Empty() {
+		return s, nil
+	}
+	s.fields = sel
+	own := rowfields.For(row.GVK())
+	s.get = func(o Object) fields.Set {
+		var set fields.Set
+		if own != nil {
+			set = own(o)
+		}
+		if set == nil {
+			set = fields.Set{}
+		}
+		set["metadata.name"] = o.GetName()
+		if row.Namespaced {
+			set["metadata.namespace"] = o.GetNamespace()
+		}
+		return set
+	}
+	if name, ok := sel.RequiresExactMatch("metadata.name"); ok {
+		s.name = name
+	}
+	return s, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+type continueToken struct {
+	Version  string `json:"v"`
+	Revision int64  `json:"rv"`
+	Start    string `json:"start"`
+}
+
+// List reads a collection, or the next page of one.
+func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Page, error) {
+	sel, err := NewSelector(c.Row.Hub(), opts)
+	if err != nil {
+		return nil, err
+	}
+	view, after, err := d.viewFor(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	prefix := Prefix(c.Row, c.Namespace)
+	if after != "" {
+		after = prefix + after
+	}
+	page := &Page{Revision: view.Revision(), Records: []*store.Record{}}
+	last, more, rest := "", false, int64(0)
+	visit := func(r *store.Record) bool {
+		o := ObjectOf(r)
+		if o == nil || !sel.Matches(o) {
+			return true
+		}
+		if opts.Limit > 0 && int64(len(page.Records)) >= opts.Limit {
+			more = true
+			if !sel.Everything() {
+				return false
+			}
+			rest++
+			return true
+		}
+		page.Records = append(page.Records, r)
+		last = r.Key
+		return true
+	}
+	if sel.name != "" && (c.Namespace != "" || !c.Row.Namespaced) && after == "" {
+		if r := view.Get(prefix + sel.name); r != nil {
+			visit(r)
+		}
+	} else {
+		view.Scan(prefix, after, visit)
+	}
+	if more {
+		token, _ := json.Marshal(continueToken{Version: "meta.k8s.io/v1", Revision: int64(view.Revision()), Start: strings.TrimPrefix(last, prefix)})
+		page.Continue = base64.RawURLEncoding.EncodeToString(token)
+		if sel.Everything() {
+			page.Remaining = &rest
+		}
+		d.views.hold(view, d.now())
+	}
+	return page, nil
+}
+
+func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *store.View, after string, err error) {
+	rv, match := opts.ResourceVersion, opts.ResourceVersionMatch
+	if opts.Continue != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(opts.Continue)
+		var t continueToken
+		if err != nil || json.Unmarshal(raw, &t) != nil || t.Version != "meta.k8s.io/v1" || t.Start == "" {
+			return nil, "", apierrors.NewBadRequest("continue key is not valid: encoded using an unknown version")
+		}
+		if t.Revision < 0 { // the client chose to go on at the newest state
+			return d.store.View(), t.Start, nil
+		}
+		if rv != "" && rv != "0" {
+			return nil, "", apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		view := d.views.find(uint64(t.Revision), d.now())
+		if view == nil {
+			return nil, "", d.expiredContinue(t)
+		}
+		return view, t.Start, nil
+	}
+	if err := d.reach(ctx, rv); err != nil {
+		return nil, "", err
+	}
+	now := d.store.View()
+	if match == metav1.ResourceVersionMatchExact && rv != format(now.Revision()) {
+		n, _ := strconv.ParseUint(rv, 10, 64)
+		if held := d.views.find(n, d.now()); held != nil {
+			return held, "", nil
+		}
+		return nil, "", apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
+	}
+	return now, "", nil
+}
+
+// expiredContinue answers 410 with a token that goes on at the newest state, as upstream does.
+func (d *Door) expiredContinue(t continueToken) error {
+	t.Revision = -1
+	token, _ := json.Marshal(t)
+	e := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.")
+	e.ErrStatus.ListMeta.Continue = base64.RawURLEncoding.EncodeToString(token)
+	return e
+}
+
+// reach waits up to three seconds for a revision the store has not come to yet.
+func (d *Door) reach(ctx context.Context, resourceVersion string) error {
+	if resourceVersion == "" || resourceVersion == "0" {
+		return nil
+	}
+	want, err := strconv.ParseUint(resourceVersion, 10, 64)
+	if err != nil {
+		return invalidVersion(resourceVersion, err)
+	}
+	deadline := time.Now().Add(3 * time.Second)
+	for d.store.Revision() < want {
+		if time.Now().After(deadline) {
+			return tooLarge(want, d.store.Revision())
+		}
+		select {
+		case <-time.After(25 * time.Millisecond):
+		case <-ctx.Done():
+			return apierrors.NewTimeoutError("the request was cancelled while waiting for its resourceVersion", 1)
+		}
+	}
+	return nil
+}
+
+func invalidVersion(rv string, err error) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: %v", rv, err))
+}
+
+func tooLarge(want, now uint64) error {
+	e := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", want, now), 1)
+	e.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+	return e
+}
+
+// heldViews keeps the snapshots that unfinished lists continue from, each for five minutes and 64 at most.
+type heldViews struct {
+	mu   sync.Mutex
+	held []heldView
+}
+
+type heldView struct {
+	view  *store.View
+	until time.Time
+}
+
+func (h *heldViews) hold(v *store.View, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keep := h.held[:0]
+	for _, x := range h.held {
+		if x.until.After(now) && x.view.Revision() != v.Revision() {
+			keep = append(keep, x)
+		}
+	}
+	if len(keep) >= 64 {
+		keep = append(keep[:0], keep[1:]...)
+	}
+	h.held = append(keep, heldView{v, now.Add(5 * time.Minute)})
+}
+
+func (h *heldViews) find(revision uint64, now time.Time) *store.View {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, x := range h.held {
+		if x.view.Revision() == revision && x.until.After(now) {
+			return x.view
+		}
+	}
+	return nil
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -1,0 +1,285 @@
+package resource
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"karve/api"
+	"karve/api/strategy"
+	"karve/api/validation"
+	"karve/apiserver/admission"
+	"karve/apiserver/patch"
+	"karve/store"
+)
+
+// optimistic is how often a patch is tried again when others write in between.
+const optimistic = 5
+
+const modified = "the object has been modified; please apply your changes to the latest version and try again"
+
+// change makes the wanted object out of the current one, which it must not touch. A fresh object is returned each time.
+type change func(current Object) (Object, error)
+
+// Update replaces an object by obj (through c.Sub when set). An obj without resourceVersion replaces whatever is there.
+func (d *Door) Update(ctx context.Context, c *Call, obj Object) (*Result, error) {
+	if err := c.place(obj); err != nil {
+		return nil, err
+	}
+	if obj.GetName() != c.Name {
+		if obj.GetName() != "" {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), c.Name))
+		}
+		obj.SetName(c.Name)
+	}
+	row := c.Row.Hub()
+	d.setDefaults(row, obj)
+	st := strategy.For(row.GVK())
+	if c.Sub == "" && st.AllowCreateOnUpdate && d.store.Get(c.key()) == nil {
+		if obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" || obj.GetUID() != "" {
+			return nil, apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(gone(obj)))
+		}
+		return d.Create(ctx, c, obj)
+	}
+	unconditional := obj.GetResourceVersion() == ""
+	tries := 1
+	if unconditional {
+		tries = optimistic
+	}
+	return d.write(ctx, c, tries, func(current Object) (Object, error) {
+		want := obj.DeepCopyObject().(Object)
+		if unconditional && c.Sub == "" && !st.AllowUnconditionalUpdate {
+			return nil, apierrors.NewInvalid(row.GVK().GroupKind(), c.Name, field.ErrorList{
+				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})
+		}
+		if unconditional {
+			want.SetResourceVersion(current.GetResourceVersion())
+		}
+		reset := st.ResetFields[c.Sub]
+		return d.managers.Update(row, c.Sub, reset, current, want, c.Manager).(Object), nil
+	})
+}
+
+func gone(obj Object) string {
+	return fmt.Sprintf("StorageError: invalid object, Code: 4, Key: , ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: ", obj.GetUID())
+}
+
+// PatchOptions are the options of a patch beyond the call's own.
+type PatchOptions struct {
+	Force bool
+	// Strict decides what unknown or duplicate fields in a patch mean: an error, a warning, nothing.
+	Strict func([]error) error
+}
+
+// Patch changes an object by a JSON, merge or strategic merge patch.
+func (d *Door) Patch(ctx context.Context, c *Call, kind types.PatchType, body []byte, opts PatchOptions) (*Result, error) {
+	row := c.Row.Hub()
+	st := strategy.For(row.GVK())
+	return d.write(ctx, c, optimistic, func(current Object) (Object, error) {
+		out, strict, err := patch.Apply(current, kind, body)
+		if err != nil {
+			return nil, err
+		}
+		if len(strict) > 0 && opts.Strict != nil {
+			if err := opts.Strict(strict); err != nil {
+				return nil, err
+			}
+		}
+		want := out.(Object)
+		if want.GetName() != c.Name || want.GetNamespace() != current.GetNamespace() {
+			if want.GetNamespace() != current.GetNamespace() {
+				return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+			}
+			if want.GetName() != c.Name {
+				return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", want.GetName(), c.Name))
+			}
+		}
+		d.setDefaults(row, want)
+		return d.managers.Update(row, c.Sub, st.ResetFields[c.Sub], current, want, c.Manager).(Object), nil
+	})
+}
+
+// ServerSideApply merges a manager's intent (untyped, as sent) into an object, creating it when it is not there.
+func (d *Door) ServerSideApply(ctx context.Context, c *Call, intent Object, opts PatchOptions) (*Result, error) {
+	row := c.Row.Hub()
+	st := strategy.For(row.GVK())
+	reset := st.ResetFields[c.Sub]
+	apply := func(live Object) (Object, error) {
+		out, err := d.managers.Apply(row, c.Sub, reset, live, intent.DeepCopyObject(), c.Manager, opts.Force)
+		if err != nil {
+			return nil, err
+		}
+		return out.(Object), nil
+	}
+	for attempt := 0; ; attempt++ {
+		if d.store.Get(c.key()) != nil {
+			r, err := d.write(ctx, c, optimistic, func(current Object) (Object, error) {
+				out, err := apply(current)
+				if err == nil {
+					d.setDefaults(row, out)
+				}
+				return out, err
+			})
+			if !apierrors.IsNotFound(err) || c.Sub != "" || attempt == optimistic {
+				return r, err
+			}
+		}
+		if c.Sub != "" {
+			return nil, c.NotFound()
+		}
+		if intent.GetUID() != "" {
+			return nil, apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", intent.GetUID()))
+		}
+		empty := row.New().(Object)
+		empty.GetObjectKind().SetGroupVersionKind(row.GVK())
+		obj, err := apply(empty)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.place(obj); err != nil {
+			return nil, err
+		}
+		r, err := d.Create(ctx, c, obj)
+		if !apierrors.IsAlreadyExists(err) || attempt == optimistic {
+			return r, err
+		}
+	}
+}
+
+// write is the read-change-write loop of every update.
+func (d *Door) write(ctx context.Context, c *Call, tries int, make change) (*Result, error) {
+	row := c.Row.Hub()
+	st := strategy.For(row.GVK())
+	for attempt := 1; ; attempt++ {
+		rec := d.store.Get(c.key())
+		if rec == nil {
+			return nil, c.NotFound()
+		}
+		current := ObjectOf(rec)
+		if current == nil {
+			return nil, apierrors.NewInternalError(fmt.Errorf("update %s %q: the stored object cannot be read", c.Row.Resource, c.Name))
+		}
+		want, err := make(current)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.sameObject(want, current); err != nil {
+			return nil, err
+		}
+		r, err := d.replace(ctx, c, row, &st, rec, current, want)
+		var conflict *store.ConflictError
+		if !errors.As(err, &conflict) {
+			return r, err
+		}
+		if attempt >= tries {
+			return nil, apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(modified))
+		}
+	}
+}
+
+// sameObject checks that the client means this object at this revision.
+func (c *Call) sameObject(want, current Object) error {
+	if want.GetUID() != "" && want.GetUID() != current.GetUID() {
+		return apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want.GetUID(), current.GetUID()))
+	}
+	if rv := want.GetResourceVersion(); rv != "" && rv != "0" && rv != current.GetResourceVersion() {
+		return apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(modified))
+	}
+	return nil
+}
+
+// replace takes a wanted object through strategy, admission and validation into the store.
+func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.Strategy, rec *store.Record, current, want Object) (*Result, error) {
+	keepMeta(want, current)
+	a := d.attributes(c, admission.Update, want, current)
+	if err := d.chain.Admit(ctx, a); err != nil {
+		return nil, err
+	}
+	want = a.Object.(Object)
+	prepare, check := st.PrepareUpdate, validation.For(row.GVK()).Update
+	if c.Sub != "" {
+		prepare, check = st.Sub[c.Sub], validation.For(row.GVK()).Sub[c.Sub]
+	}
+	if prepare != nil {
+		prepare(want, current)
+	}
+	undo, err := d.claim(row, want, current, c.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	if check != nil {
+		if errs := check(want, current); len(errs) > 0 {
+			undo()
+			return nil, apierrors.NewInvalid(row.GVK().GroupKind(), c.Name, errs)
+		}
+	}
+	if err := d.chain.Validate(ctx, a); err != nil {
+		undo()
+		return nil, err
+	}
+	if c.DryRun {
+		undo()
+		want.SetResourceVersion(current.GetResourceVersion())
+		return &Result{Object: want}, nil
+	}
+	if finished(want) {
+		return d.remove(ctx, c, row, rec, want)
+	}
+	value, err := encode(row, want)
+	if err != nil {
+		undo()
+		return nil, apierrors.NewInternalError(err)
+	}
+	if bytes.Equal(value, rec.Value) { // nothing changed: no revision is spent
+		return stored(rec), nil
+	}
+	next, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Value: value, Attach: func(revision uint64) any {
+		want.SetResourceVersion(format(revision))
+		return want
+	}})
+	if err != nil {
+		undo()
+		var conflict *store.ConflictError
+		if errors.As(err, &conflict) {
+			return nil, err
+		}
+		return nil, d.failed(c, "update", c.Name, err)
+	}
+	return stored(next), nil
+}
+
+// keepMeta carries over what a client cannot change by leaving it out.
+func keepMeta(want, current Object) {
+	want.GetObjectKind().SetGroupVersionKind(current.GetObjectKind().GroupVersionKind())
+	if want.GetUID() == "" {
+		want.SetUID(current.GetUID())
+	}
+	if t := want.GetCreationTimestamp(); t.IsZero() {
+		want.SetCreationTimestamp(current.GetCreationTimestamp())
+	}
+	if current.GetDeletionTimestamp() != nil && want.GetDeletionTimestamp() == nil {
+		want.SetDeletionTimestamp(current.GetDeletionTimestamp())
+	}
+	if current.GetDeletionGracePeriodSeconds() != nil && want.GetDeletionGracePeriodSeconds() == nil {
+		want.SetDeletionGracePeriodSeconds(current.GetDeletionGracePeriodSeconds())
+	}
+	if want.GetGeneration() == 0 {
+		want.SetGeneration(current.GetGeneration())
+	}
+}
+
+// finished reports whether an update took away the last thing that kept a deleted object alive.
+func finished(o Object) bool {
+	if o.GetDeletionTimestamp() == nil || len(o.GetFinalizers()) > 0 {
+		return false
+	}
+	if g := o.GetDeletionGracePeriodSeconds(); g != nil && *g > 0 {
+		return false
+	}
+	return !heldBySpec(o)
+}

@@ -1,0 +1,270 @@
+// Package rest is the HTTP edge of resources: it reads bodies and options, calls the door, and writes objects, lists,
+// tables and watch streams in the form the client asked for. It is called by apiserver once a request is authenticated and
+// authorized. It holds no rule about any resource.
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"karve/api"
+	"karve/api/convert"
+	"karve/apiserver/authn"
+	"karve/apiserver/patch"
+	"karve/apiserver/request"
+	"karve/apiserver/resource"
+)
+
+// Handler serves resources. Safe for concurrent use.
+type Handler struct {
+	Door *resource.Door
+	Log  *slog.Logger
+	// Post answers a create whose body is of a kind that is not stored (bindings, reviews, tokens, evictions).
+	Post func(ctx context.Context, c *resource.Call, body runtime.Object) (runtime.Object, error)
+	// Connect serves the subresources that are streams or proxies (log, exec, attach, portforward, proxy).
+	Connect func(w http.ResponseWriter, r *http.Request, i *request.Info, c *resource.Call)
+}
+
+// exchange is one request being answered.
+type exchange struct {
+	*Handler
+	w    http.ResponseWriter
+	r    *http.Request
+	info *request.Info
+	row  *api.Row
+	sub  *api.Sub
+	call *resource.Call
+	acc  request.Accept
+}
+
+var connects = map[string]bool{"log": true, "exec": true, "attach": true, "portforward": true, "proxy": true}
+
+// Serve answers one resource request.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, i *request.Info, user *authn.User) {
+	row := api.ByResource(schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource})
+	x := &exchange{Handler: h, w: w, r: r, info: i, row: row}
+	if err := x.serve(user); err != nil {
+		x.fail(err)
+	}
+}
+
+func (x *exchange) serve(user *authn.User) error {
+	i, r := x.info, x.r
+	if x.row == nil || i.Namespace != "" && !x.row.Namespaced && x.row.Resource != "namespaces" {
+		return errUnknown
+	}
+	if i.Subresource != "" {
+		if x.sub = x.row.Subresource(i.Subresource); x.sub == nil {
+			return errUnknown
+		}
+	}
+	manager := patch.ManagerOr(r.URL.Query().Get("fieldManager"), r.UserAgent())
+	x.call = &resource.Call{Row: x.row, Sub: i.Subresource, Namespace: i.Namespace, Name: i.Name, User: user, Manager: manager, Warn: x.warn}
+	if !x.row.Namespaced {
+		x.call.Namespace = ""
+	}
+	if connects[i.Subresource] {
+		x.Connect(x.w, r, i, x.call)
+		return nil
+	}
+	if !x.allowed() {
+		return apierrors.NewMethodNotSupported(x.row.GR(), i.Verb)
+	}
+	forms := []string{"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
+	acc, ok := request.Negotiate(r, forms...)
+	if !ok {
+		return NotAcceptable()
+	}
+	x.acc = acc
+	return x.dispatch()
+}
+
+func (x *exchange) allowed() bool {
+	if x.sub != nil {
+		return x.sub.Has(x.info.Verb) || x.info.Verb == "create" && x.sub.Has("create")
+	}
+	return x.row.Has(x.info.Verb)
+}
+
+func (x *exchange) dispatch() error {
+	if x.info.Subresource == "scale" {
+		return x.scale()
+	}
+	switch x.info.Verb {
+	case "get":
+		return x.get()
+	case "list":
+		return x.list()
+	case "watch":
+		return x.watch()
+	case "create":
+		return x.create()
+	case "update":
+		return x.update()
+	case "patch":
+		return x.patch()
+	case "delete":
+		return x.delete()
+	case "deletecollection":
+		return x.deleteCollection()
+	}
+	return apierrors.NewMethodNotSupported(x.row.GR(), x.info.Verb)
+}
+
+var errUnknown = errors.New("no such resource")
+
+func (x *exchange) warn(text string) {
+	x.w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
+}
+
+func (x *exchange) get() error {
+	if x.row.Prefix == "" {
+		return x.call.NotFound()
+	}
+	rec, err := x.Door.Get(x.r.Context(), x.call, x.r.URL.Query().Get("resourceVersion"))
+	if err != nil {
+		return err
+	}
+	return x.writeRecord(http.StatusOK, rec)
+}
+
+func (x *exchange) list() error {
+	opts, err := listOptions(x.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	if x.row.Prefix == "" {
+		return x.writeList(&resource.Page{Revision: x.Door.Store().Revision()})
+	}
+	page, err := x.Door.List(x.r.Context(), x.call, opts)
+	if err != nil {
+		return err
+	}
+	return x.writeList(page)
+}
+
+func (x *exchange) create() error {
+	v, err := x.writeOptions("CreateOptions")
+	if err != nil {
+		return err
+	}
+	into := x.row
+	kind := x.row.GVK()
+	if x.sub != nil && x.sub.Kind != "" {
+		kind = schema.GroupVersionKind{Group: x.sub.Group, Version: x.sub.Version, Kind: x.sub.Kind}
+		into = nil
+	}
+	obj, err := x.readBody(kind, into, v)
+	if err != nil {
+		return err
+	}
+	if x.sub != nil || x.row.Prefix == "" {
+		out, err := x.Post(x.r.Context(), x.call, obj)
+		if err != nil {
+			return err
+		}
+		return x.writeObject(http.StatusCreated, out)
+	}
+	o := obj.(resource.Object)
+	if x.info.Name != "" { // POST to a named path is not a create
+		return apierrors.NewMethodNotSupported(x.row.GR(), "POST")
+	}
+	res, err := x.Door.Create(x.r.Context(), x.call, o)
+	return x.writeResult(res, err)
+}
+
+func (x *exchange) update() error {
+	v, err := x.writeOptions("UpdateOptions")
+	if err != nil {
+		return err
+	}
+	obj, err := x.readBody(x.row.GVK(), x.row, v)
+	if err != nil {
+		return err
+	}
+	res, err := x.Door.Update(x.r.Context(), x.call, obj.(resource.Object))
+	return x.writeResult(res, err)
+}
+
+func (x *exchange) patch() error {
+	v, err := x.writeOptions("PatchOptions")
+	if err != nil {
+		return err
+	}
+	kind := types.PatchType(request.ContentType(x.r))
+	body, err := readAll(x.w, x.r)
+	if err != nil {
+		return err
+	}
+	opts := resource.PatchOptions{Force: x.r.URL.Query().Get("force") == "true", Strict: v.strict}
+	switch kind {
+	case types.ApplyYAMLPatchType:
+		intent, err := x.readIntent(body, v)
+		if err != nil {
+			return err
+		}
+		res, err := x.Door.ServerSideApply(x.r.Context(), x.call, intent, opts)
+		return x.writeResult(res, err)
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+		res, err := x.Door.Patch(x.r.Context(), x.call, kind, body, opts)
+		return x.writeResult(res, err)
+	}
+	return unsupportedMedia([]string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)})
+}
+
+func (x *exchange) delete() error {
+	opts, err := x.deleteOptions()
+	if err != nil {
+		return err
+	}
+	d, err := x.Door.Delete(x.r.Context(), x.call, opts)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if !d.Gone && opts.OrphanDependents != nil && !*opts.OrphanDependents { //nolint:staticcheck // old clients still send it
+		status = http.StatusAccepted
+	}
+	answer := d.Answer(x.row.Hub())
+	if s, ok := answer.(*metav1.Status); ok {
+		s.Details.Group, s.Details.Kind = x.row.Group, x.row.Resource
+		return x.writeObject(status, s)
+	}
+	return x.writeObject(status, x.view(answer))
+}
+
+func (x *exchange) deleteCollection() error {
+	opts, err := x.deleteOptions()
+	if err != nil {
+		return err
+	}
+	list, err := listOptions(x.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	page, err := x.Door.DeleteCollection(x.r.Context(), x.call, opts, list)
+	if err != nil {
+		return err
+	}
+	return x.writeList(page)
+}
+
+// view converts a stored object to the version the client asked for.
+func (x *exchange) view(o runtime.Object) runtime.Object {
+	if x.row.Stored.Empty() {
+		return o
+	}
+	return convert.To(o, x.row.GVK())
+}
+
+// Known reports whether a resource is in the table.
+func (h *Handler) Known(gvr schema.GroupVersionResource) bool { return api.ByResource(gvr) != nil }

@@ -1,0 +1,176 @@
+// Package apiserver is the only door to the cluster's state. It takes requests over HTTPS or from other parts of the same
+// process, finds out who sends them and whether they may, and hands them to the resource door, to discovery, or to a
+// node. It owns the store and the bootstrap objects every cluster has; it acts on nothing by itself.
+//
+// The path of a request: ServeHTTP (handler.go) → authn → authz → rest → resource.Door → store.
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"karve/apiserver/admission"
+	"karve/apiserver/allocate"
+	"karve/apiserver/authn"
+	"karve/apiserver/authz"
+	"karve/apiserver/discovery"
+	"karve/apiserver/resource"
+	"karve/apiserver/rest"
+	"karve/client"
+	"karve/pki"
+	"karve/store"
+)
+
+// Options says what an API server serves and where.
+type Options struct {
+	Engine store.Engine
+	PKI    *pki.Authority
+	// Listen is the address to serve HTTPS on; Advertise is the one that clients in the cluster are told.
+	Listen    string
+	Advertise netip.AddrPort
+	// Names and Addresses are added to the serving certificate.
+	Names     []string
+	Addresses []netip.Addr
+	// ServiceCIDR is where Services get their addresses; NodePorts is the inclusive range of node ports.
+	ServiceCIDR netip.Prefix
+	NodePorts   [2]int32
+	DNS         netip.Addr
+	// Anonymous lets requests without credentials in as system:anonymous, to be judged by RBAC as upstream does; without
+	// it they reach the health endpoints only.
+	Anonymous bool
+	Version   string
+	Log       *slog.Logger
+}
+
+// Server is one API server over one store. Safe for concurrent use.
+type Server struct {
+	opts   Options
+	log    *slog.Logger
+	store  *store.Store
+	door   *resource.Door
+	caches *client.Caches
+	tokens *authn.TokenAuthority
+	authn  *authn.Authenticator
+	authz  authz.Authorizer
+	rbac   *authz.RBAC
+	rest   *rest.Handler
+	disco  *discovery.Handler
+	nodes  *nodeDialer
+	ready  atomic.Bool
+}
+
+// New opens the store and wires a server. Call Run to serve; Transport works once Run has said it is ready.
+func New(ctx context.Context, o Options) (*Server, error) {
+	st, err := store.Open(ctx, store.Options{Engine: o.Engine, Topic: resource.Topic, Attach: resource.Attach, Log: o.Log})
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Server{opts: o, log: o.Log, store: st, door: resource.New(st, o.Log)}
+	services := allocate.New(o.ServiceCIDR, o.NodePorts[0], o.NodePorts[1])
+	st.View().Scan(resource.Root+"services/specs/", "", func(r *store.Record) bool {
+		if svc, ok := resource.ObjectOf(r).(*corev1.Service); ok {
+			services.Adopt(svc)
+		}
+		return true
+	})
+	s.door.SetHook(corev1.Resource("services"), services)
+	// The loopback transport is the server's own view: no admission of its reads, no authorization.
+	s.caches = client.NewCaches(s.transport(loopback, "karve-apiserver", false), o.Log)
+	s.tokens, err = authn.NewTokenAuthority(authn.TokenOptions{Key: o.PKI.SigningKey(), Lookup: authn.NewLookup(s.caches), Extend: true})
+	if err != nil {
+		return nil, fmt.Errorf("make token authority: %w", err)
+	}
+	s.authn = authn.New(authn.Options{ClientCA: o.PKI.Pool(), Tokens: s.tokens, Anonymous: true})
+	s.rbac = authz.NewRBAC(s.caches)
+	s.authz = authz.Union{authz.Masters{}, authz.NewNode(s.caches), s.rbac}
+	s.door.SetAdmission(admission.Default(admission.Deps{Caches: s.caches, Authorizer: s.authz}))
+	s.rest = &rest.Handler{Door: s.door, Log: o.Log, Post: s.post, Connect: s.connect}
+	s.disco = &discovery.Handler{Address: o.Advertise.String()}
+	s.nodes = newNodeDialer(s)
+	return s, nil
+}
+
+var loopback = &authn.User{Name: "system:apiserver", Groups: []string{authn.GroupMasters, authn.GroupAuthenticated}}
+
+// Door returns the resource door, for the tests of other packages.
+func (s *Server) Door() *resource.Door { return s.door }
+
+// Transport returns in-process access as user; every rule of the HTTP edge holds there too. manager names its writes.
+func (s *Server) Transport(user *authn.User, manager string) client.Transport {
+	return s.transport(user, manager, true)
+}
+
+func (s *Server) transport(user *authn.User, manager string, check bool) client.Transport {
+	l := &resource.Local{Door: s.door, User: user, Manager: manager, Post: s.post}
+	if check {
+		l.Check = s.check
+	}
+	return l
+}
+
+// Tokens returns the issuer of service account tokens.
+func (s *Server) Tokens() *authn.TokenAuthority { return s.tokens }
+
+// Run serves until ctx ends, then finishes requests for up to five seconds and closes the store. onReady is called once
+// the caches are filled, the bootstrap objects exist and the port is open.
+func (s *Server) Run(ctx context.Context, onReady func()) error {
+	serving, err := s.opts.PKI.Serving(append([]string{"localhost"}, s.opts.Names...), s.opts.Addresses)
+	if err != nil {
+		return fmt.Errorf("make serving certificate: %w", err)
+	}
+	l, err := net.Listen("tcp", s.opts.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w (is another server running there? choose another address with --listen)", s.opts.Listen, err)
+	}
+	run, stop := context.WithCancel(ctx)
+	defer stop()
+	cachesDone := make(chan struct{})
+	go func() {
+		defer close(cachesDone)
+		s.caches.Run(run)
+	}()
+	srv := &http.Server{Handler: s, TLSConfig: s.tls(serving), ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return run }}
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeTLS(l, "", "") }()
+	if err := s.caches.WaitSynced(ctx); err == nil {
+		if err = s.bootstrap(ctx); err != nil {
+			s.log.Error("bootstrap objects not written", "err", err)
+		}
+		s.ready.Store(true)
+		if onReady != nil {
+			onReady()
+		}
+	}
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		err = nil
+	}
+	s.ready.Store(false)
+	stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = srv.Shutdown(grace)
+	_ = srv.Close()
+	<-cachesDone
+	s.nodes.close()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return errors.Join(err, s.store.Close())
+}
+
+func (s *Server) tls(serving *pki.Renewing) *tls.Config {
+	return &tls.Config{GetCertificate: serving.GetCertificate, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+}

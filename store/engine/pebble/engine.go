@@ -1,0 +1,306 @@
+// Package pebble is the embedded store engine: records in a Pebble database in one directory, each batch synced to disk
+// before it is acknowledged. Whoever composes a server opens it and hands it to store, which owns it from then on. It owns
+// its directory, which one process may use at a time. It serves no reads after Load (the store's index does), so it keeps
+// next to nothing in memory, and it does not encrypt: values come as they are to be stored.
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"karve/store"
+)
+
+const (
+	// cacheBytes is small because blocks are read at Load and by compactions only.
+	cacheBytes    = 512 << 10
+	memTableBytes = 4 << 20
+	openFiles     = 64
+	// reserveBytes is the free disk space below which writes are refused while refusing is still clean. It covers the memory
+	// tables, a write-ahead log and a compaction; deletes may use half of it, so that one can get out again.
+	reserveBytes = 32 << 20
+)
+
+// Engine is a store.Engine on a Pebble database.
+type Engine struct {
+	dir   string
+	log   *slog.Logger
+	db    *pebble.DB
+	lock  io.Closer
+	fatal *fatal
+	// mark is written after each batch; acknowledged is what it held at the start. Nil in tests without a directory.
+	mark         *mark
+	acknowledged uint64
+	markFailed   bool
+	// free tells how many bytes the file system has left.
+	free func() (uint64, error)
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the database in dir, which is made (mode 0700) if it does not exist. Errors say which directory and what to
+// do: it is in use by another process, it is damaged, it is not accessible.
+func Open(dir string, log *slog.Logger) (*Engine, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	// It holds Secrets: a directory that was there before with a wider mode is narrowed.
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("protect data directory: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	e, err := open(vfs.Default, dir, log)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	e.lock = lock
+	if e.mark, e.acknowledged, err = openMark(dir); err != nil {
+		e.Close()
+		return nil, err
+	}
+	e.free = func() (uint64, error) {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(dir, &st); err != nil {
+			return 0, err
+		}
+		return st.Bavail * uint64(st.Bsize), nil
+	}
+	return e, nil
+}
+
+// open opens the database on any file system, without lock and free-space check.
+func open(fs vfs.FS, dir string, log *slog.Logger) (*Engine, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{dir: dir, log: log, fatal: newFatal()}
+	err := e.fatal.guard(func() (err error) {
+		e.db, err = pebble.Open(dir, e.options(fs))
+		return err
+	})
+	if err != nil {
+		return nil, e.explain("open", err)
+	}
+	return e, nil
+}
+
+func (e *Engine) options(fs vfs.FS) *pebble.Options {
+	logger := &logger{log: e.log.With("dir", e.dir), fatal: e.fatal}
+	o := &pebble.Options{
+		// Given explicitly: the default one watches for slow disks with a goroutine and a timer per file.
+		FS:                          fs,
+		FormatMajorVersion:          pebble.FormatNewest,
+		CacheSize:                   cacheBytes,
+		MemTableSize:                memTableBytes,
+		MemTableStopWritesThreshold: 4,
+		MaxOpenFiles:                openFiles,
+		MaxManifestFileSize:         1 << 20,
+		L0CompactionThreshold:       2,
+		LBaseMaxBytes:               16 << 20,
+		DisableTableStats:           true,
+		Logger:                      logger,
+		EventListener:               logger.events(),
+	}
+	o.Experimental.FileCacheShards = 1
+	// Reads do not come here, so their number says nothing about what to compact.
+	o.Experimental.ReadSamplingMultiplier = -1
+	return o
+}
+
+// Load calls fn for every live record, in key order, and returns the last revision. It checks every record's checksum.
+func (e *Engine) Load(ctx context.Context, fn func(key string, revision uint64, value []byte) error) (uint64, error) {
+	var last uint64
+	err := e.fatal.guard(func() (err error) {
+		last, err = e.load(ctx, fn)
+		return err
+	})
+	if err != nil {
+		return 0, e.explain("read", err)
+	}
+	return last, nil
+}
+
+func (e *Engine) load(ctx context.Context, fn func(key string, revision uint64, value []byte) error) (last uint64, err error) {
+	header, closer, err := e.db.Get(headerKey)
+	found := err == nil
+	if found {
+		last, err = decodeHeader(header)
+		closer.Close()
+	} else if errors.Is(err, pebble.ErrNotFound) {
+		err = nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if last < e.acknowledged {
+		return 0, fmt.Errorf("%w: writes up to revision %d were acknowledged, but the files end at %d", errDamaged, e.acknowledged, last)
+	}
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: firstKey})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.First(); it.Valid(); it.Next() {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		stored, err := it.ValueAndErr()
+		if err != nil {
+			return 0, err
+		}
+		key := string(it.Key())
+		revision, value, err := decodeRecord(key, stored)
+		if err != nil {
+			return 0, err
+		}
+		if !found || revision > last {
+			return 0, fmt.Errorf("%w: record %q has revision %d, beyond the last one", errDamaged, key, revision)
+		}
+		if err := fn(key, revision, value); err != nil {
+			return 0, fmt.Errorf("load %q: %w", key, err)
+		}
+	}
+	return last, it.Error()
+}
+
+// Apply writes the batch and syncs it to disk. When the disk is nearly full it refuses with an error that wraps
+// store.ErrNotApplied; after an error of the database every later call fails too.
+func (e *Engine) Apply(batch []store.Mutation) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if err := e.fatal.failed(); err != nil {
+		return e.explain("write to", err)
+	}
+	if err := e.room(batch); err != nil {
+		return err
+	}
+	b := e.db.NewBatch()
+	var last uint64
+	for i := range batch {
+		m := &batch[i]
+		if m.Key == "" || m.Key[0] < firstKey[0] {
+			return fmt.Errorf("%w: key %q is reserved", store.ErrNotApplied, m.Key)
+		}
+		last = max(last, m.Revision)
+		if m.Value == nil {
+			if err := b.Delete([]byte(m.Key), nil); err != nil {
+				return fmt.Errorf("%w: %w", store.ErrNotApplied, err)
+			}
+			continue
+		}
+		op := b.SetDeferred(len(m.Key), recordHeader+len(m.Value))
+		copy(op.Key, m.Key)
+		encodeRecord(op.Value, m)
+		if err := op.Finish(); err != nil {
+			return fmt.Errorf("%w: %w", store.ErrNotApplied, err)
+		}
+	}
+	if err := b.Set(headerKey, encodeHeader(last), nil); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrNotApplied, err)
+	}
+	if err := e.fatal.guard(func() error { return e.db.Apply(b, pebble.Sync) }); err != nil {
+		// The batch is not given back to its pool: a stopped database may still hold it.
+		return e.explain("write to", err)
+	}
+	_ = b.Close() // never an error for a batch that was applied
+	if e.mark != nil {
+		// The batch is durable, so a mark that stays behind is no reason to refuse it.
+		if err := e.mark.set(last); err != nil && !e.markFailed {
+			e.markFailed = true
+			e.log.Warn("mark of the last acknowledged write cannot be written", "dir", e.dir, "err", err)
+		}
+	}
+	return nil
+}
+
+// room refuses a batch that could fill the disk.
+func (e *Engine) room(batch []store.Mutation) error {
+	if e.free == nil {
+		return nil
+	}
+	free, err := e.free()
+	if err != nil {
+		return fmt.Errorf("%w: measure free space of data directory %s: %w", store.ErrNotApplied, e.dir, err)
+	}
+	need, onlyDeletes := uint64(reserveBytes), true
+	for i := range batch {
+		need += uint64(2 * len(batch[i].Value))
+		onlyDeletes = onlyDeletes && batch[i].Value == nil
+	}
+	if onlyDeletes {
+		need /= 2
+	}
+	if free >= need {
+		return nil
+	}
+	return fmt.Errorf("%w: disk is full: data directory %s has %d MiB left and writing needs %d MiB: free some space, then try again",
+		store.ErrNotApplied, e.dir, free>>20, (need+1<<20-1)>>20)
+}
+
+// Size returns the bytes of disk the database uses, 0 after a fatal error of it. It must not be called after Close.
+func (e *Engine) Size() int64 {
+	var size int64
+	err := e.fatal.guard(func() error {
+		size = int64(e.db.Metrics().DiskSpaceUsage())
+		return nil
+	})
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// Close closes the database and lets go of the directory. After a fatal error of the database it only does the latter.
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() {
+		err := e.fatal.failed()
+		if err == nil {
+			err = e.fatal.guard(e.db.Close)
+		}
+		if err != nil {
+			e.closeErr = e.explain("close", err)
+		}
+		if e.mark != nil {
+			e.mark.f.Close()
+		}
+		if e.lock != nil {
+			e.lock.Close()
+		}
+	})
+	return e.closeErr
+}
+
+// explain adds to an error which directory it is about and what can be done.
+func (e *Engine) explain(verb string, err error) error {
+	switch {
+	case errors.Is(err, errDamaged), pebble.IsCorruptionError(err), errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s data directory %s: its files are damaged; restore it from a backup, or move it away to start empty: %w",
+			verb, e.dir, err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%s data directory %s: disk is full; free some space and restart: %w", verb, e.dir, err)
+	case errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%s data directory %s: the disk fails; check it before restarting: %w", verb, e.dir, err)
+	default:
+		return fmt.Errorf("%s data directory %s: %w", verb, e.dir, err)
+	}
+}
