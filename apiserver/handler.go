@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"karve/apiserver/authn"
@@ -146,6 +147,7 @@ func (s *Server) authorize(r *http.Request, i *request.Info, user *authn.User) e
 		a.Namespace, a.Group, a.Version, a.Resource, a.Subresource, a.Name = i.Namespace, i.Group, i.Version, i.Resource, i.Subresource, i.Name
 		if i.Verb == "list" || i.Verb == "watch" || i.Verb == "deletecollection" {
 			a.FieldSelector = r.URL.Query().Get("fieldSelector")
+			a.Name = oneName(a.Name, a.FieldSelector)
 		}
 	} else if openPath(i.Path) && !s.opts.Anonymous {
 		return nil
@@ -167,7 +169,20 @@ func (s *Server) decide(ctx context.Context, a *authz.Attributes) error {
 // check is authorize for the in-process transport.
 func (s *Server) check(ctx context.Context, user *authn.User, verb string, c *resource.Call, list *metav1.ListOptions) error {
 	return s.decide(ctx, &authz.Attributes{User: user, Verb: verb, ResourceRequest: true, Namespace: c.Namespace, Group: c.Row.Group, Version: c.Row.Version,
-		Resource: c.Row.Resource, Subresource: c.Sub, Name: c.Name, FieldSelector: list.FieldSelector})
+		Resource: c.Row.Resource, Subresource: c.Sub, Name: oneName(c.Name, list.FieldSelector), FieldSelector: list.FieldSelector})
+}
+
+// oneName is the name a request is about: a collection narrowed down to one name counts as that object.
+func oneName(name, fieldSelector string) string {
+	if name != "" || fieldSelector == "" {
+		return name
+	}
+	if sel, err := fields.ParseSelector(fieldSelector); err == nil {
+		if n, ok := sel.RequiresExactMatch("metadata.name"); ok {
+			return n
+		}
+	}
+	return ""
 }
 
 // route hands an authorized request to what serves its path.
@@ -176,6 +191,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, i *request.Info, 
 	case i.IsResource && s.known(i):
 		s.rest.Serve(w, r, i, user)
 	case s.disco.Serve(w, r):
+	case s.api.Serve(w, r):
 	case s.serveHealth(w, r):
 	case s.serveOther(w, r, i):
 	case i.IsResource || strings.HasPrefix(i.Path, "/apis/") && strings.Count(strings.Trim(i.Path, "/"), "/") > 1 || strings.HasPrefix(i.Path, "/api/"):

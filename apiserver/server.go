@@ -24,6 +24,7 @@ import (
 	"karve/apiserver/authn"
 	"karve/apiserver/authz"
 	"karve/apiserver/discovery"
+	"karve/apiserver/openapi"
 	"karve/apiserver/resource"
 	"karve/apiserver/rest"
 	"karve/client"
@@ -65,6 +66,7 @@ type Server struct {
 	rbac   *authz.RBAC
 	rest   *rest.Handler
 	disco  *discovery.Handler
+	api    *openapi.Handler
 	nodes  *nodeDialer
 	ready  atomic.Bool
 }
@@ -92,10 +94,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.authn = authn.New(authn.Options{ClientCA: o.PKI.Pool(), Tokens: s.tokens, Anonymous: true})
 	s.rbac = authz.NewRBAC(s.caches)
-	s.authz = authz.Union{authz.Masters{}, authz.NewNode(s.caches), s.rbac}
+	s.authz = authz.Union{authz.Masters{}, patient{authz.NewNode(s.caches)}, s.rbac}
 	s.door.SetAdmission(admission.Default(admission.Deps{Caches: s.caches, Authorizer: s.authz}))
 	s.rest = &rest.Handler{Door: s.door, Log: o.Log, Post: s.post, Connect: s.connect}
 	s.disco = &discovery.Handler{Address: o.Advertise.String()}
+	s.api = openapi.New(o.Version)
 	s.nodes = newNodeDialer(s)
 	return s, nil
 }

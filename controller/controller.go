@@ -30,6 +30,7 @@ import (
 	"karve/controller/replicaset"
 	"karve/controller/rootca"
 	"karve/controller/serviceaccount"
+	"karve/controller/statefulset"
 )
 
 // Options configure Run. Transport is the only one that must be set.
@@ -80,6 +81,7 @@ var table = []entry{
 	simple(serviceaccount.Name, serviceaccount.New),
 	simple(clusterrole.Name, clusterrole.New),
 	simple(daemonset.Name, daemonset.New),
+	simple(statefulset.Name, statefulset.New),
 	simple(job.Name, job.New),
 	simple(job.NameTTL, job.NewTTL),
 	simple(garbagecollector.Name, garbagecollector.New),

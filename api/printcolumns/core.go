@@ -147,8 +147,12 @@ func nodeRow(o *corev1.Node, now time.Time) []any {
 		return s
 	}
 	i := &o.Status.NodeInfo
+	kernel := unknown(i.KernelVersion)
+	if i.KernelVersion != "" && i.Architecture != "" {
+		kernel = fmt.Sprintf("%s (%s)", i.KernelVersion, i.Architecture)
+	}
 	return []any{o.Name, status, orNone(strings.Join(sets.List(roles), ",")), age(o.CreationTimestamp, now), i.KubeletVersion, internal, external,
-		unknown(i.OSImage), unknown(i.KernelVersion), unknown(i.ContainerRuntimeVersion)}
+		unknown(i.OSImage), kernel, unknown(i.ContainerRuntimeVersion)}
 }
 
 func quotaRow(o *corev1.ResourceQuota, now time.Time) []any {

@@ -31,7 +31,7 @@ var kinds = []kind{
 	{group: "", version: "v1", name: "PersistentVolume", flags: hasStatus, create: only(createVolume), update: both(updateVolume), status: both(volumeStatus)},
 	{group: "", version: "v1", name: "PersistentVolumeClaim", flags: hasStatus, create: only(createClaim), update: both(updateClaim)},
 	{group: "", version: "v1", name: "ResourceQuota", flags: hasStatus},
-	{group: "", version: "v1", name: "LimitRange", flags: upsert},
+	{group: "", version: "v1", name: "LimitRange", flags: upsert, create: only(createLimitRange)},
 	{group: "", version: "v1", name: "Endpoints", flags: upsert},
 	{group: "", version: "v1", name: "Event", flags: upsert},
 	{group: "events.k8s.io", version: "v1", name: "Event", flags: upsert},

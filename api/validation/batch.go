@@ -53,7 +53,10 @@ func jobIdentity(o *batchv1.Job) errors {
 		return nil
 	}
 	at := p.Child("template", "metadata", "labels")
-	want := map[string]string{"controller-uid": string(o.UID), batchv1.ControllerUidLabel: string(o.UID), "job-name": o.Name, batchv1.JobNameLabel: o.Name}
+	want := map[string]string{"controller-uid": string(o.UID), "job-name": o.Name}
+	if o.ResourceVersion == "" {
+		want[batchv1.ControllerUidLabel], want[batchv1.JobNameLabel] = string(o.UID), o.Name
+	}
 	for _, k := range sortedKeys(want) {
 		if v, ok := s.Template.Labels[k]; !ok || v != want[k] {
 			errs = append(errs, field.Required(at.Key(k), fmt.Sprintf("must be '%s'", want[k])))

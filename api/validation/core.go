@@ -257,8 +257,8 @@ func podCIDRs(list []string) errors {
 }
 
 func nodeUpdate(o, old *corev1.Node) errors {
-	// upstream reports these twice on an update
-	errs := append(taints(o.Spec.Taints, field.NewPath("spec", "taints")), podCIDRs(o.Spec.PodCIDRs)...)
+	// upstream judges the taints twice on an update
+	errs := taints(o.Spec.Taints, field.NewPath("metadata", "taints"))
 	p := field.NewPath("spec")
 	if len(old.Spec.PodCIDRs) > 0 && !equality.Semantic.DeepEqual(o.Spec.PodCIDRs, old.Spec.PodCIDRs) {
 		errs = append(errs, field.Forbidden(p.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))

@@ -8,17 +8,17 @@ import (
 
 func addEvents(t table) {
 	rule(t, "", "v1", "Event", true, subdomain, func(o *corev1.Event) errors {
-		errs := involved(o.Namespace, o.InvolvedObject.Namespace, o.InvolvedObject.Kind)
+		errs := involved(o.Namespace, o.InvolvedObject.Namespace, o.InvolvedObject.APIVersion)
 		if o.EventTime.IsZero() {
 			return errs
 		}
 		return append(errs, newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Message, "reportingComponent")...)
 	}, nil)
-	rule(t, "events.k8s.io", "v1", "Event", true, subdomain, newEvent, newEventUpdate)
+	rule(t, "events.k8s.io", "v1", "Event", true, subdomain, newEvent, nil, ownUpdate(newEventUpdate))
 }
 
-// clusterKinds are objects without a namespace: their events live in default.
-func involved(eventNS, objectNS, kind string) errors {
+// involved checks that an event lives beside the object it is about; that of a cluster-wide object lives in default.
+func involved(eventNS, objectNS, apiVersion string) errors {
 	p := field.NewPath("involvedObject", "namespace")
 	if objectNS == "" {
 		if eventNS != "" && eventNS != "default" {
@@ -26,7 +26,7 @@ func involved(eventNS, objectNS, kind string) errors {
 		}
 		return nil
 	}
-	if eventNS != objectNS {
+	if eventNS != objectNS && apiVersion == "v1" {
 		return errors{field.Invalid(p, objectNS, "does not match event.namespace")}
 	}
 	return nil
@@ -56,7 +56,7 @@ func newStyle(controller, instance, action, reason, message, controllerName stri
 }
 
 func newEvent(o *eventsv1.Event) errors {
-	errs := involved(o.Namespace, o.Regarding.Namespace, o.Regarding.Kind)
+	errs := involved(o.Namespace, o.Regarding.Namespace, o.Regarding.APIVersion)
 	if o.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}
@@ -88,9 +88,9 @@ func newEventUpdate(o, old *eventsv1.Event) errors {
 		name   string
 		v, old any
 	}{
-		{"involvedObject", o.Regarding, old.Regarding}, {"reason", o.Reason, old.Reason}, {"message", o.Note, old.Note}, {"source", o.DeprecatedSource, old.DeprecatedSource},
+		{"involvedObject", o.Regarding, old.Regarding}, {"reason", o.Reason, old.Reason}, {"reason", o.Reason, old.Reason}, {"message", o.Note, old.Note}, {"source", o.DeprecatedSource, old.DeprecatedSource},
 		{"firstTimestamp", o.DeprecatedFirstTimestamp, old.DeprecatedFirstTimestamp}, {"lastTimestamp", o.DeprecatedLastTimestamp, old.DeprecatedLastTimestamp},
-		{"count", o.DeprecatedCount, old.DeprecatedCount}, {"reason", o.Reason, old.Reason}, {"type", o.Type, old.Type},
+		{"count", o.DeprecatedCount, old.DeprecatedCount}, {"type", o.Type, old.Type},
 	} {
 		errs = append(errs, immutable(field.NewPath(f.name), f.v, f.old)...)
 	}
@@ -105,5 +105,9 @@ func newEventUpdate(o, old *eventsv1.Event) errors {
 	} {
 		errs = append(errs, immutable(field.NewPath(f.name), f.v, f.old)...)
 	}
-	return append(errs, eventSeries(o)...)
+	if o.Regarding.Namespace == "" {
+		errs = append(errs, involved(o.Namespace, "", "")...)
+	}
+	errs = append(errs, eventSeries(o)...)
+	return append(errs, newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Note, "reportingController")...)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -31,6 +32,8 @@ type entry struct {
 	// bare kinds carry no metadata to check (reviews).
 	bare bool
 	sub  map[string]func(obj, old runtime.Object) field.ErrorList
+	// repeat makes an update report what the checks find twice, as upstream does for some kinds.
+	repeat bool
 	// whole replaces create and update on an update.
 	whole func(obj, old runtime.Object) field.ErrorList
 }
@@ -49,23 +52,31 @@ var all = sync.OnceValue(func() map[schema.GroupVersionKind]Rules {
 	return rules
 })
 
-// For returns the rules of gvk. A kind that has none of its own gets those of metadata, as a namespaced kind whose names
-// are DNS subdomains.
+// For returns the rules of gvk. A kind that has none of its own gets those of metadata.
 func For(gvk schema.GroupVersionKind) Rules {
 	if r, ok := all()[gvk]; ok {
 		return r
 	}
-	return (&entry{namespaced: true, name: subdomain}).rules()
+	return Rules{
+		Create: func(obj runtime.Object) field.ErrorList { return fallback(obj).rules().Create(obj) },
+		Update: func(obj, old runtime.Object) field.ErrorList { return fallback(obj).rules().Update(obj, old) },
+	}
+}
+
+// fallback is a line for a kind that has none: the door has put the object where its kind belongs.
+func fallback(obj runtime.Object) *entry {
+	m, err := meta.Accessor(obj)
+	return &entry{namespaced: err == nil && m.GetNamespace() != "", name: path.ValidatePathSegmentName}
 }
 
 func (e *entry) rules() Rules {
-	path := field.NewPath("metadata")
+	at := field.NewPath("metadata")
 	r := Rules{Sub: map[string]func(obj, old runtime.Object) field.ErrorList{}}
 	r.Create = func(obj runtime.Object) field.ErrorList {
 		var errs field.ErrorList
 		if !e.bare {
 			if m, err := meta.Accessor(obj); err == nil {
-				errs = ObjectMeta(m, e.namespaced, e.name, path)
+				errs = ObjectMeta(m, e.namespaced, e.name, at)
 			}
 		}
 		if e.create != nil {
@@ -74,12 +85,15 @@ func (e *entry) rules() Rules {
 		return errs
 	}
 	r.Update = func(obj, old runtime.Object) field.ErrorList {
-		errs := e.metaUpdate(obj, old, path)
+		errs := e.metaUpdate(obj, old, at)
 		if e.whole != nil {
 			return append(errs, e.whole(obj, old)...)
 		}
 		if e.create != nil {
 			errs = append(errs, e.create(obj)...)
+			if e.repeat {
+				errs = append(errs, e.create(obj)...)
+			}
 		}
 		if e.update != nil {
 			errs = append(errs, e.update(obj, old)...)
@@ -88,13 +102,13 @@ func (e *entry) rules() Rules {
 	}
 	for name, f := range e.sub {
 		r.Sub[name] = func(obj, old runtime.Object) field.ErrorList {
-			return append(e.metaUpdate(obj, old, path), f(obj, old)...)
+			return append(e.metaUpdate(obj, old, at), f(obj, old)...)
 		}
 	}
 	return r
 }
 
-func (e *entry) metaUpdate(obj, old runtime.Object, path *field.Path) field.ErrorList {
+func (e *entry) metaUpdate(obj, old runtime.Object, at *field.Path) field.ErrorList {
 	if e.bare {
 		return nil
 	}
@@ -103,8 +117,8 @@ func (e *entry) metaUpdate(obj, old runtime.Object, path *field.Path) field.Erro
 	if err != nil || err2 != nil {
 		return nil
 	}
-	errs := ObjectMetaUpdate(m, o, path)
-	return append(errs, ObjectMeta(m, e.namespaced, e.name, path)...)
+	errs := ObjectMetaUpdate(m, o, at)
+	return append(errs, ObjectMeta(m, e.namespaced, e.name, at)...)
 }
 
 // option changes a line of the table.
@@ -138,6 +152,9 @@ func ownUpdate[T runtime.Object](f func(obj, old T) field.ErrorList) option {
 		e.whole = func(o, old runtime.Object) field.ErrorList { return f(o.(T), old.(T)) }
 	}
 }
+
+// twice marks a kind that reports what it finds twice on an update.
+func twice(e *entry) { e.repeat = true }
 
 // bare marks a kind whose metadata is not checked.
 func bare(e *entry) { e.bare = true }

@@ -8,17 +8,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"karve/api"
 	"karve/api/defaults"
+	types "karve/api/schema"
 )
 
 // Managers records who owns which fields: one library field manager per kind and subresource, made on first use. Safe
 // for concurrent use.
 type Managers struct {
-	types func() managedfields.TypeConverter
+	types managedfields.TypeConverter
 	mu    sync.Mutex
 	all   map[managerKey]*managedfields.FieldManager
 }
@@ -28,15 +28,10 @@ type managerKey struct {
 	sub  string
 }
 
-// NewManagers returns an empty set. The merge schemas are parsed when the first manager is asked for.
+// NewManagers returns an empty set. The merge schema of a kind is read when its first object is written.
 func NewManagers() *Managers {
-	return &Managers{all: map[managerKey]*managedfields.FieldManager{}, types: sync.OnceValue(func() managedfields.TypeConverter {
-		return converter{applyconfigurations.NewTypeConverter(api.Scheme()), managedfields.NewDeducedTypeConverter()}
-	})}
+	return &Managers{all: map[managerKey]*managedfields.FieldManager{}, types: types.NewTypes()}
 }
-
-// converter falls back to deducing types for the kinds that have no merge schema.
-type converter struct{ known, deduced managedfields.TypeConverter }
 
 func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.FieldManager, error) {
 	key := managerKey{row.GVK(), sub}
@@ -54,7 +49,7 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.
 		}
 		filter = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): fieldpath.NewExcludeSetFilter(set)}
 	}
-	fm, err := managedfields.NewDefaultFieldManager(m.types(), same{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
+	fm, err := managedfields.NewDefaultFieldManager(m.types, same{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
 	if err != nil {
 		return nil, fmt.Errorf("make field manager of %s: %w", row.Resource, err)
 	}

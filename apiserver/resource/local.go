@@ -69,7 +69,7 @@ func (l *Local) Do(ctx context.Context, r *client.Request) (runtime.Object, erro
 		}
 		return listOf(page), nil
 	case "create":
-		if r.Subresource != "" {
+		if r.Subresource != "" || c.Row.Prefix == "" {
 			return l.Post(ctx, c, r.Object.DeepCopyObject())
 		}
 		return result(l.Door.Create(ctx, c, r.Object.DeepCopyObject().(Object)))

@@ -4,21 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	coordv1 "k8s.io/api/coordination/v1"
 
 	"karve/client"
 	"karve/config"
@@ -91,163 +84,6 @@ func Up(ctx context.Context, o UpOptions) (*State, error) {
 		return s, err
 	}
 	return s, s.bring(ctx, o, again)
-}
-
-// plan decides what the cluster looks like and writes it down before anything of it is made.
-func plan(o UpOptions, dir string) (s *State, again bool, err error) {
-	unlock, err := lock(runRoot, 0o700) // subnets and ports of other clusters must not be chosen meanwhile
-	if err != nil {
-		return nil, false, err
-	}
-	defer unlock()
-	s, err = Load(o.Name, dir)
-	switch {
-	case err == nil:
-		again = true
-	case errors.Is(err, errNone):
-		if s, err = newState(o.Name, dir); err != nil {
-			return nil, false, err
-		}
-	default:
-		return nil, false, err
-	}
-	if err := s.wantNodes(o.Nodes); err != nil {
-		return nil, false, err
-	}
-	if o.Publish != nil {
-		for _, p := range o.Publish {
-			if slices.Contains(s.Publish, p) {
-				continue
-			}
-			if err := portFree(p.Host, p.Protocol, o.Name); err != nil {
-				return nil, false, err
-			}
-		}
-		s.Publish = o.Publish
-	}
-	if err := s.save(); err != nil {
-		return nil, false, err
-	}
-	for _, d := range []string{s.runDir(), filepath.Join(dir, "nodes"), filepath.Join(dir, "logs")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, false, err
-		}
-	}
-	ptr := filepath.Join(s.runDir(), "dir")
-	if err := os.Symlink(dir, ptr); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, false, err
-	}
-	return s, again, nil
-}
-
-func newState(name, dir string) (*State, error) {
-	left, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range left {
-		if !strings.HasPrefix(e.Name(), stateTemp) { // half a state from a crash is ours
-			return nil, fmt.Errorf("%s holds something else than a cluster: choose another with --data, or empty it", dir)
-		}
-	}
-	taken, err := usedSubnets()
-	if err != nil {
-		return nil, err
-	}
-	net := config.Default().Network
-	for _, p := range []string{net.PodCIDR, net.ServiceCIDR} {
-		taken = append(taken, netip.MustParsePrefix(p))
-	}
-	for _, other := range running(name) {
-		if p, err := netip.ParsePrefix(other.Subnet); err == nil {
-			taken = append(taken, p)
-		}
-	}
-	subnet, err := chooseSubnet(taken)
-	if err != nil {
-		return nil, err
-	}
-	api, err := freePort(apiPort, name)
-	if err != nil {
-		return nil, err
-	}
-	kube, err := UserKubeconfig(os.Getenv, func(uid string) (string, error) {
-		u, err := user.LookupId(uid)
-		if err != nil {
-			return "", err
-		}
-		return u.HomeDir, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	kube.Context = contextName(name)
-	return &State{Name: name, Dir: dir, Subnet: subnet.String(), HostLink: "karve" + strconv.Itoa(int(subnet.Addr().As4()[1])),
-		APIPort: api, Kubeconfig: kube}, nil
-}
-
-func (s *State) wantNodes(n int) error {
-	if n == 0 {
-		n = max(1, len(s.Nodes))
-	}
-	if n < len(s.Nodes) {
-		return fmt.Errorf("the cluster %s has %d nodes and cannot be made smaller: remove it with karve down%s and start it anew", s.Name, len(s.Nodes), nameFlag(s.Name))
-	}
-	if n > lastNode {
-		return fmt.Errorf("%d nodes are too many for one machine: ask for at most %d", n, lastNode)
-	}
-	subnet, err := netip.ParsePrefix(s.Subnet)
-	if err != nil {
-		return err
-	}
-	for i := len(s.Nodes); i < n; i++ {
-		s.Nodes = append(s.Nodes, Node{Name: fmt.Sprintf("%s-%d", s.Name, i+1), IP: hostAddr(subnet, byte(i+1)).String()})
-	}
-	return nil
-}
-
-// portFree reports whether 127.0.0.1:port can be published by the cluster named.
-func portFree(port int, proto, name string) error {
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for _, other := range running(name) {
-		if other.APIPort == port && proto == "tcp" || slices.ContainsFunc(other.Publish, func(p Publish) bool { return p.Host == port && p.Protocol == proto }) {
-			return fmt.Errorf("%s is published by the cluster %s: choose another port", addr, other.Name)
-		}
-	}
-	var err error
-	if proto == "udp" {
-		var c net.PacketConn
-		if c, err = net.ListenPacket("udp4", addr); err == nil {
-			c.Close()
-		}
-	} else {
-		var l net.Listener
-		if l, err = net.Listen("tcp4", addr); err == nil {
-			l.Close()
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%s is in use by another program: choose another port", addr)
-	}
-	return nil
-}
-
-func freePort(preferred int, name string) (int, error) {
-	if portFree(preferred, "tcp", name) == nil {
-		return preferred, nil
-	}
-	for range 20 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if portFree(port, "tcp", name) == nil {
-			return port, nil
-		}
-	}
-	return 0, errors.New("find a free port: none on 127.0.0.1")
 }
 
 // ensureHost makes what lies outside the processes. The firewall stands before the link it guards.
@@ -386,77 +222,6 @@ func (s *State) bring(ctx context.Context, o UpOptions, again bool) error {
 			return missing == 0, why
 		})
 	})
-}
-
-// wait polls until done, and fails early when one of the processes ends.
-func wait(ctx context.Context, procs []*process, what string, done func() (bool, string)) error {
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		ok, why := done()
-		if ok {
-			return nil
-		}
-		for _, p := range procs {
-			select {
-			case <-p.done:
-				return p.failure()
-			default:
-			}
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("waited in vain until %s (%s): look into %s", what, why, filepath.Dir(procs[0].log))
-			}
-			return fmt.Errorf("interrupted before %s: run karve up again to go on, or karve down", what)
-		case <-tick.C:
-		}
-	}
-}
-
-// notReady counts the nodes that are not Ready and says what is wrong with the first of them. A node whose process was
-// restarted counts only when it has renewed its lease since: until then its status speaks of the process before.
-func (s *State) notReady(ctx context.Context, api client.Transport, restarted map[string]bool, since time.Time) (int, string) {
-	nodes, _, err := client.Of[*corev1.Node](api).List(ctx, "", metav1.ListOptions{})
-	if err != nil {
-		return len(s.Nodes), err.Error()
-	}
-	missing, why := 0, ""
-	for _, n := range s.Nodes {
-		w := readiness(n.Name, nodes)
-		if w == "" && restarted[n.Name] {
-			l, err := client.Of[*coordv1.Lease](api).Get(ctx, corev1.NamespaceNodeLease, n.Name)
-			if err != nil || l.Spec.RenewTime == nil || l.Spec.RenewTime.Time.Before(since) {
-				w = n.Name + " has not reported since it was restarted"
-			}
-		}
-		if w != "" {
-			missing++
-			if why == "" {
-				why = w
-			}
-		}
-	}
-	return missing, why
-}
-
-func readiness(name string, nodes []*corev1.Node) string {
-	for _, n := range nodes {
-		if n.Name != name {
-			continue
-		}
-		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady {
-				if c.Status == corev1.ConditionTrue {
-					return ""
-				}
-				return name + ": " + c.Message
-			}
-		}
-		return name + " has not reported"
-	}
-	return name + " has not joined"
 }
 
 // Transport returns a transport to the cluster's API as administrator, by way of the host's loopback.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"karve/client"
+	"karve/controller/history"
 	"karve/controller/loop"
 	"karve/controller/owner"
 	"karve/controller/pods"
@@ -108,11 +109,11 @@ func (s *shell) sync(ctx context.Context, key string) error {
 	}
 	hash := ""
 	if ds.DeletionTimestamp == nil {
-		history, err := owner.Claim(ctx, s.revisions, client.Of[*appsv1.ControllerRevision](s.env.T()), ds, kind, selector, live)
+		revisions, err := owner.Claim(ctx, s.revisions, client.Of[*appsv1.ControllerRevision](s.env.T()), ds, kind, selector, live)
 		if err != nil {
 			return err
 		}
-		if hash, err = s.record(ctx, ds, history, mine); err != nil {
+		if hash, err = s.record(ctx, ds, revisions, mine); err != nil {
 			return err
 		}
 	}
@@ -145,34 +146,35 @@ func templateGeneration(ds *appsv1.DaemonSet) *int64 {
 }
 
 // record keeps the history of templates and returns the hash of the present one.
-func (s *shell) record(ctx context.Context, ds *appsv1.DaemonSet, history []*appsv1.ControllerRevision, mine []*corev1.Pod) (string, error) {
+func (s *shell) record(ctx context.Context, ds *appsv1.DaemonSet, have []*appsv1.ControllerRevision, mine []*corev1.Pod) (string, error) {
 	used := map[string]bool{}
 	for _, p := range mine {
 		used[p.Labels[hashLabel]] = true
 	}
-	now, changed, fresh, drop, err := revisionPlan(ds, history, used)
+	plan, err := history.Plan(history.Of{Owner: ds, Kind: kind, Template: &ds.Spec.Template, Collisions: ds.Status.CollisionCount, Limit: ds.Spec.RevisionHistoryLimit},
+		have, func(r *appsv1.ControllerRevision) bool { return used[r.Labels[hashLabel]] })
 	if err != nil {
 		return "", err
 	}
+	now, got := plan.Now, plan.Now
 	res := client.Of[*appsv1.ControllerRevision](s.env.T())
-	got := now
 	switch {
-	case fresh:
+	case plan.Fresh:
 		if got, err = res.Create(ctx, now); apierrors.IsAlreadyExists(err) {
 			return "", s.collided(ctx, ds, now, err)
 		}
-	case changed:
+	case plan.Changed:
 		got, err = res.Update(ctx, now)
 	}
 	if err != nil {
 		return "", fmt.Errorf("write revision %s: %w", client.Key(now), err)
 	}
-	if fresh || changed {
+	if plan.Fresh || plan.Changed {
 		if err := loop.See(ctx, s.revisions, got); err != nil {
 			return "", err
 		}
 	}
-	for _, r := range drop {
+	for _, r := range plan.Drop {
 		if err := res.Delete(ctx, r.Namespace, r.Name, loop.OfUID(r)); err != nil && !apierrors.IsNotFound(err) {
 			return "", fmt.Errorf("delete revision %s: %w", client.Key(r), err)
 		}
@@ -183,7 +185,7 @@ func (s *shell) record(ctx context.Context, ds *appsv1.DaemonSet, history []*app
 // collided raises the collision count, which changes the next name, unless the revision is ours and the cache was behind.
 func (s *shell) collided(ctx context.Context, ds *appsv1.DaemonSet, r *appsv1.ControllerRevision, cause error) error {
 	other, err := client.Of[*appsv1.ControllerRevision](s.env.T()).Get(ctx, r.Namespace, r.Name)
-	if err != nil || metav1.IsControlledBy(other, ds) && same(other.Data.Raw, r.Data.Raw) {
+	if err != nil || metav1.IsControlledBy(other, ds) && history.Same(other.Data.Raw, r.Data.Raw) {
 		return cause
 	}
 	c := *ds

@@ -49,7 +49,9 @@ func tolerating(spec *corev1.PodSpec) []corev1.Toleration {
 		add = append(slices.Clone(add), corev1.Toleration{Key: corev1.TaintNodeNetworkUnavailable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule})
 	}
 	for _, t := range add {
-		if !slices.ContainsFunc(out, func(x corev1.Toleration) bool { return x.Key == t.Key && x.Operator == t.Operator && x.Effect == t.Effect && x.Value == t.Value }) {
+		if !slices.ContainsFunc(out, func(x corev1.Toleration) bool {
+			return x.Key == t.Key && x.Operator == t.Operator && x.Effect == t.Effect && x.Value == t.Value
+		}) {
 			out = append(out, t)
 		}
 	}
@@ -169,7 +171,9 @@ func (o *Plan) place(node string, list []*corev1.Pod, start, stay, surging bool,
 	case start && len(live) == 0:
 		o.Create = append(o.Create, node)
 	case len(live) > 1:
-		slices.SortFunc(live, func(a, b *corev1.Pod) int { return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name)) })
+		slices.SortFunc(live, func(a, b *corev1.Pod) int {
+			return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		})
 		kept := map[bool]bool{} // while surging one old and one new pod live side by side
 		for _, p := range live {
 			k := surging && isNew(p)
@@ -194,7 +198,9 @@ func (o *Plan) count(st *appsv1.DaemonSetStatus, list []*corev1.Pod, start bool,
 	}
 	st.CurrentNumberScheduled++
 	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b *corev1.Pod) int { return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(list, func(a, b *corev1.Pod) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
 	ready, available := false, false
 	for _, p := range list {
 		if p.DeletionTimestamp != nil || !pods.Ready(p) {

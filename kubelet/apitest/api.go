@@ -36,8 +36,20 @@ type Server struct {
 type watcher struct {
 	gvr schema.GroupVersionResource
 	req client.Request
-	w   *watch.RaceFreeFakeWatcher
+	w   *stream
 }
+
+// stream is a watch with room for all that a test does.
+type stream struct {
+	ch   chan watch.Event
+	once sync.Once
+}
+
+// ResultChan implements watch.Interface.
+func (s *stream) ResultChan() <-chan watch.Event { return s.ch }
+
+// Stop implements watch.Interface; the server ends the stream with the watch's context.
+func (s *stream) Stop() {}
 
 // New returns an empty server.
 func New() *Server {
@@ -92,7 +104,7 @@ func (s *Server) drop(gvr schema.GroupVersionResource, o client.Object) {
 func (s *Server) notify(gvr schema.GroupVersionResource, kind watch.EventType, o client.Object) {
 	for w := range s.watchers {
 		if w.gvr == gvr && selected(&w.req, o) {
-			w.w.Action(kind, o)
+			w.w.ch <- watch.Event{Type: kind, Object: o}
 		}
 	}
 }
@@ -119,11 +131,11 @@ func selected(r *client.Request, o client.Object) bool {
 func (s *Server) Watch(ctx context.Context, r *client.Request) (watch.Interface, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &watcher{gvr: r.Resource, req: *r, w: watch.NewRaceFreeFake()}
+	w := &watcher{gvr: r.Resource, req: *r, w: &stream{ch: make(chan watch.Event, 1<<14)}}
 	from := client.Revision(r.List.ResourceVersion)
 	for _, o := range s.objects[r.Resource] {
 		if client.Revision(o.GetResourceVersion()) > from && selected(r, o) {
-			w.w.Action(watch.Modified, o)
+			w.w.ch <- watch.Event{Type: watch.Modified, Object: o}
 		}
 	}
 	s.watchers[w] = true
@@ -131,7 +143,7 @@ func (s *Server) Watch(ctx context.Context, r *client.Request) (watch.Interface,
 		s.mu.Lock()
 		delete(s.watchers, w)
 		s.mu.Unlock()
-		w.w.Stop()
+		w.w.once.Do(func() { close(w.w.ch) })
 	})
 	return w.w, nil
 }

@@ -66,7 +66,7 @@ func (c *Checker) Check(ctx context.Context, p *corev1.Probe, container *corev1.
 	case p.TCPSocket != nil:
 		return tcp(ctx, p.TCPSocket, container, ip)
 	case p.GRPC != nil:
-		return health(ctx, p.GRPC, ip, timeout)
+		return grpcHealth(ctx, p.GRPC, ip, timeout)
 	}
 	return false, "", fmt.Errorf("missing probe handler for container %s", container.Name)
 }
@@ -186,7 +186,7 @@ func tcp(ctx context.Context, a *corev1.TCPSocketAction, c *corev1.Container, ip
 	return true, "", nil
 }
 
-func health(ctx context.Context, a *corev1.GRPCAction, ip string, timeout time.Duration) (bool, string, error) {
+func grpcHealth(ctx context.Context, a *corev1.GRPCAction, ip string, timeout time.Duration) (bool, string, error) {
 	service := ""
 	if a.Service != nil {
 		service = *a.Service

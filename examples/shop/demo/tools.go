@@ -111,14 +111,18 @@ func readyNames(pods []pod) map[string]bool {
 
 // until tries fn again and again until it has no complaint, and returns the last one if ctx ends before.
 func until[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	var last error
 	for {
 		v, err := fn()
 		if err == nil {
 			return v, nil
 		}
+		if ctx.Err() == nil || last == nil { // else it says no more than that the time was up
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return v, err
+			return v, last
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

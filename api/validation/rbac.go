@@ -1,0 +1,114 @@
+package validation
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func addRBAC(t table) {
+	const g = rbacv1.GroupName
+	rule(t, g, "v1", "Role", true, segment, func(o *rbacv1.Role) errors { return policyRules(o.Rules, true) }, nil)
+	rule(t, g, "v1", "ClusterRole", false, segment, clusterRole, nil)
+	rule(t, g, "v1", "RoleBinding", true, segment, func(o *rbacv1.RoleBinding) errors {
+		return roleBinding(&o.RoleRef, o.Subjects, "Role", "ClusterRole")
+	}, func(o, old *rbacv1.RoleBinding) errors { return roleRefChange(o.RoleRef, old.RoleRef) })
+	rule(t, g, "v1", "ClusterRoleBinding", false, segment, func(o *rbacv1.ClusterRoleBinding) errors {
+		return roleBinding(&o.RoleRef, o.Subjects, "ClusterRole")
+	}, func(o, old *rbacv1.ClusterRoleBinding) errors { return roleRefChange(o.RoleRef, old.RoleRef) })
+}
+
+func roleRefChange(r, old rbacv1.RoleRef) errors {
+	if r != old {
+		return errors{field.Invalid(field.NewPath("roleRef"), r, "cannot change roleRef")}
+	}
+	return nil
+}
+
+func policyRules(list []rbacv1.PolicyRule, namespaced bool) errors {
+	var errs errors
+	for i := range list {
+		r, p := &list[i], field.NewPath("rules").Index(i)
+		if len(r.Verbs) == 0 {
+			errs = append(errs, field.Required(p.Child("verbs"), "verbs must contain at least one value"))
+		}
+		if len(r.NonResourceURLs) > 0 {
+			if namespaced {
+				errs = append(errs, field.Invalid(p.Child("nonResourceURLs"), r.NonResourceURLs, "namespaced rules cannot apply to non-resource URLs"))
+			}
+			if len(r.APIGroups)+len(r.Resources)+len(r.ResourceNames) > 0 {
+				errs = append(errs, field.Invalid(p.Child("nonResourceURLs"), r.NonResourceURLs, "rules cannot apply to both regular resources and non-resource URLs"))
+			}
+			continue
+		}
+		if len(r.APIGroups) == 0 {
+			errs = append(errs, field.Required(p.Child("apiGroups"), "resource rules must supply at least one api group"))
+		}
+		if len(r.Resources) == 0 {
+			errs = append(errs, field.Required(p.Child("resources"), "resource rules must supply at least one resource"))
+		}
+	}
+	return errs
+}
+
+func clusterRole(o *rbacv1.ClusterRole) errors {
+	errs := policyRules(o.Rules, false)
+	if o.AggregationRule == nil {
+		return errs
+	}
+	p := field.NewPath("aggregationRule", "clusterRoleSelectors")
+	if len(o.AggregationRule.ClusterRoleSelectors) == 0 {
+		errs = append(errs, field.Required(p, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
+	}
+	for i := range o.AggregationRule.ClusterRoleSelectors {
+		s := &o.AggregationRule.ClusterRoleSelectors[i]
+		errs = append(errs, labelSelector(p.Index(i), s)...)
+		if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+			errs = append(errs, field.Invalid(p.Index(i), s, "invalid label selector."))
+		}
+	}
+	return errs
+}
+
+func roleBinding(ref *rbacv1.RoleRef, subjects []rbacv1.Subject, kinds ...string) errors {
+	var errs errors
+	p := field.NewPath("roleRef")
+	if ref.APIGroup != rbacv1.GroupName {
+		errs = append(errs, field.NotSupported(p.Child("apiGroup"), ref.APIGroup, []string{rbacv1.GroupName}))
+	}
+	if !contains(kinds, ref.Kind) {
+		errs = append(errs, field.NotSupported(p.Child("kind"), ref.Kind, kinds))
+	}
+	errs = append(errs, plainSegment(p.Child("name"), ref.Name, "")...)
+	for i := range subjects {
+		errs = append(errs, subject(&subjects[i], len(kinds) > 1, field.NewPath("subjects").Index(i))...)
+	}
+	return errs
+}
+
+// subject checks one subject; in a namespaced binding an account's namespace may be left out.
+func subject(s *rbacv1.Subject, namespaced bool, p *field.Path) errors {
+	var errs errors
+	if s.Name == "" {
+		errs = append(errs, field.Required(p.Child("name"), ""))
+	}
+	switch s.Kind {
+	case rbacv1.ServiceAccountKind:
+		if s.Name != "" {
+			errs = append(errs, invalid(p.Child("name"), s.Name, subdomain(s.Name, false))...)
+		}
+		if s.APIGroup != "" {
+			errs = append(errs, field.NotSupported(p.Child("apiGroup"), s.APIGroup, []string{""}))
+		}
+		if !namespaced && s.Namespace == "" {
+			errs = append(errs, field.Required(p.Child("namespace"), ""))
+		}
+	case rbacv1.UserKind, rbacv1.GroupKind:
+		if s.APIGroup != rbacv1.GroupName {
+			errs = append(errs, field.NotSupported(p.Child("apiGroup"), s.APIGroup, []string{rbacv1.GroupName}))
+		}
+	default:
+		errs = append(errs, field.NotSupported(p.Child("kind"), s.Kind, []string{rbacv1.ServiceAccountKind, rbacv1.UserKind, rbacv1.GroupKind}))
+	}
+	return errs
+}
