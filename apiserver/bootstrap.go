@@ -11,12 +11,12 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	netv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	schedv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"karve/apiserver/admission"
 	"karve/apiserver/authz"
 	"karve/client"
 )
@@ -40,11 +40,8 @@ func (s *Server) bootstrap(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, pc := range []schedv1.PriorityClass{
-		{ObjectMeta: metav1.ObjectMeta{Name: "system-node-critical"}, Value: 2000001000, Description: "Used for system critical pods that must not be moved from their current node."},
-		{ObjectMeta: metav1.ObjectMeta{Name: "system-cluster-critical"}, Value: 2000000000, Description: "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."},
-	} {
-		if err := ensure(ctx, t, &pc, nil); err != nil {
+	for _, pc := range admission.SystemPriorityClasses() {
+		if err := ensure(ctx, t, pc, nil); err != nil {
 			return err
 		}
 	}
@@ -85,7 +82,8 @@ func (s *Server) bootstrapServices(ctx context.Context, t client.Transport) erro
 	if err := ensure(ctx, t, svc, nil); err != nil {
 		return err
 	}
-	if s.opts.Advertise.Addr().IsValid() && !s.opts.Advertise.Addr().IsUnspecified() {
+	// An address that only this machine can reach is no endpoint for pods.
+	if a := s.opts.Advertise.Addr(); a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() {
 		if err := s.ownEndpoints(ctx, t); err != nil {
 			return err
 		}

@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"karve/api"
 	"karve/apiserver/admission"
@@ -83,7 +85,7 @@ func (s *Server) nodeURL(r *http.Request, name string) (*url.URL, error) {
 			}
 		}
 	}
-	return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no preferred addresses found; known addresses: %v", node.Status.Addresses))
+	return nil, fmt.Errorf("no preferred addresses found; known addresses: %v", node.Status.Addresses)
 }
 
 func (s *Server) pod(r *http.Request, c *resource.Call) (*corev1.Pod, error) {
@@ -131,18 +133,51 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 }
 
+// checkLogOptions judges the query of a request for a log.
+func checkLogOptions(pod string, q url.Values) error {
+	var errs field.ErrorList
+	for _, o := range []struct {
+		name   string
+		lowest int64
+	}{{"tailLines", 0}, {"limitBytes", 1}, {"sinceSeconds", 1}} {
+		text := q.Get(o.name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		switch {
+		case err != nil:
+			return apierrors.NewBadRequest(err.Error())
+		case n < o.lowest && o.lowest == 0:
+			errs = append(errs, field.Invalid(field.NewPath(o.name), n, "must be greater than or equal to 0"))
+		case n < o.lowest:
+			errs = append(errs, field.Invalid(field.NewPath(o.name), n, "must be greater than 0"))
+		}
+	}
+	if q.Get("sinceSeconds") != "" && q.Get("sinceTime") != "" {
+		errs = append(errs, field.Forbidden(field.NewPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Kind: "PodLogOptions"}, pod, errs)
+	}
+	return nil
+}
+
 func (s *Server) podLog(w http.ResponseWriter, r *http.Request, c *resource.Call) error {
+	q := r.URL.Query()
+	if err := checkLogOptions(c.Name, q); err != nil {
+		return err
+	}
 	pod, err := s.pod(r, c)
 	if err != nil {
 		return err
 	}
-	q := r.URL.Query()
 	container, err := containerOf(pod, q.Get("container"))
 	if err != nil {
 		return err
 	}
 	if pod.Spec.NodeName == "" {
-		w.Header().Set("Content-Type", "text/plain") // nothing has run, so there is nothing to read: an empty log
+		w.WriteHeader(http.StatusNoContent) // nothing has run, so there is nothing to read
 		return nil
 	}
 	u, err := s.nodeURL(r, pod.Spec.NodeName)
@@ -208,9 +243,6 @@ func (s *Server) podStream(w http.ResponseWriter, r *http.Request, i *request.In
 	if err := s.door.Admission().Validate(r.Context(), a); err != nil {
 		return err
 	}
-	if pod.Spec.NodeName == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
-	}
 	q := r.URL.Query()
 	path := fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)
 	if i.Subresource != "portforward" {
@@ -220,6 +252,9 @@ func (s *Server) podStream(w http.ResponseWriter, r *http.Request, i *request.In
 		}
 		path = fmt.Sprintf("/%s/%s/%s/%s", i.Subresource, pod.Namespace, pod.Name, container)
 		q = streamQuery(q)
+	}
+	if pod.Spec.NodeName == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
 	}
 	u, err := s.nodeURL(r, pod.Spec.NodeName)
 	if err != nil {
@@ -285,7 +320,7 @@ func (s *Server) proxyTarget(r *http.Request, i *request.Info, c *resource.Call)
 			port = strconv.Itoa(int(o.Spec.Containers[0].Ports[0].ContainerPort))
 		}
 		if o.Status.PodIP == "" {
-			return nil, nil, apierrors.NewServiceUnavailable("address not allowed")
+			return nil, nil, errAddress
 		}
 		return dialable(scheme, o.Status.PodIP, port, s.nodes.plan)
 	case *corev1.Service:
@@ -298,11 +333,13 @@ func (s *Server) proxyTarget(r *http.Request, i *request.Info, c *resource.Call)
 	return nil, nil, apierrors.NewMethodNotSupported(c.Row.GR(), "proxy")
 }
 
+var errAddress = apierrors.NewBadRequest("address not allowed")
+
 // dialable refuses what a pod's address can never be, so that the proxy cannot be turned on the server itself.
 func dialable(scheme, addr, port string, tr http.RoundTripper) (*url.URL, http.RoundTripper, error) {
 	ip := net.ParseIP(addr)
 	if ip == nil || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {
-		return nil, nil, apierrors.NewForbidden(corev1.Resource("pods/proxy"), addr, fmt.Errorf("address not allowed"))
+		return nil, nil, errAddress
 	}
 	if scheme == "" {
 		scheme = "http"

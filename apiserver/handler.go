@@ -48,11 +48,35 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !streams(info) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		limit, err := timeoutOf(r)
+		if err != nil {
+			rest.WriteError(w, r, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
 	s.route(w, r, info, user)
+}
+
+// timeoutOf returns how long a request may take: what it asks for, and no longer than any.
+func timeoutOf(r *http.Request) (time.Duration, error) {
+	if !strings.Contains(r.URL.RawQuery, "timeout=") {
+		return requestTimeout, nil
+	}
+	text := r.URL.Query().Get("timeout")
+	if text == "" {
+		return requestTimeout, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, apierrors.NewBadRequest("invalid timeout specified in the request URL - " + err.Error())
+	}
+	if d <= 0 || d > requestTimeout {
+		d = requestTimeout
+	}
+	return d, nil
 }
 
 func streams(i *request.Info) bool {
@@ -194,8 +218,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, i *request.Info, 
 	case s.api.Serve(w, r):
 	case s.serveHealth(w, r):
 	case s.serveOther(w, r, i):
-	case i.IsResource || strings.HasPrefix(i.Path, "/apis/") && strings.Count(strings.Trim(i.Path, "/"), "/") > 1 || strings.HasPrefix(i.Path, "/api/"):
-		rest.WriteError(w, r, unknownResource(r))
+	case s.disco.Group(i.Path):
+		rest.WriteError(w, r, rest.NotFound())
 	default:
 		http.Error(w, "404 page not found", http.StatusNotFound)
 	}
@@ -204,11 +228,6 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, i *request.Info, 
 // known says whether a path below a group's version is a resource's; the version itself is discovery's.
 func (s *Server) known(i *request.Info) bool {
 	return s.rest.Known(schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource})
-}
-
-func unknownResource(*http.Request) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
-		Details: &metav1.StatusDetails{}, Message: "the server could not find the requested resource"}}
 }
 
 func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, i *request.Info) bool {
@@ -225,6 +244,8 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, i *request.I
 		_, _ = w.Write(s.tokens.JWKS())
 	case "/metrics":
 		s.serveMetrics(w)
+	case "/metrics/slis":
+		s.serveHealthMetrics(w)
 	case "":
 		s.servePaths(w, r)
 	default:

@@ -138,6 +138,22 @@ func (s *Server) serveMetrics(w http.ResponseWriter) {
 	fmt.Fprintf(w, "# TYPE karve_store_revision counter\nkarve_store_revision %d\n", s.store.Revision())
 }
 
+// serveHealthMetrics answers with each health check as a number.
+func (s *Server) serveHealthMetrics(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	fmt.Fprintln(w, "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.")
+	fmt.Fprintln(w, "# TYPE kubernetes_healthcheck gauge")
+	for _, c := range checks {
+		up := 0
+		if s.healthy(c) {
+			up = 1
+		}
+		for _, kind := range []string{"healthz", "livez", "readyz"} {
+			fmt.Fprintf(w, "kubernetes_healthcheck{name=%q,type=%q} %d\n", c, kind, up)
+		}
+	}
+}
+
 var profiles = map[string]http.HandlerFunc{"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
 	"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace}
 

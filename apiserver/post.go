@@ -33,20 +33,26 @@ func (s *Server) post(ctx context.Context, c *resource.Call, body runtime.Object
 		return s.door.Evict(ctx, c, o)
 	case *authnv1.TokenRequest:
 		return s.issueToken(ctx, c, o)
-	case *authnv1.TokenReview:
-		return o, s.authn.Review(ctx, o)
 	case *authnv1.SelfSubjectReview:
-		o.Status.UserInfo = c.User.Info()
+		o = &authnv1.SelfSubjectReview{Status: authnv1.SelfSubjectReviewStatus{UserInfo: c.User.Info()}}
 		stamp(o)
 		return o, nil
+	case *authzv1.SelfSubjectRulesReview:
+		o = &authzv1.SelfSubjectRulesReview{Spec: o.Spec}
+		return o, s.rbac.SelfRules(c.User, o)
+	}
+	if o, ok := body.(resource.Object); ok {
+		body = s.door.Track(c, o)
+	}
+	switch o := body.(type) {
+	case *authnv1.TokenReview:
+		return o, s.authn.Review(ctx, o)
 	case *authzv1.SubjectAccessReview:
 		return o, authz.Review(ctx, s.authz, o)
 	case *authzv1.LocalSubjectAccessReview:
 		return o, authz.LocalReview(ctx, s.authz, c.Namespace, o)
 	case *authzv1.SelfSubjectAccessReview:
 		return o, authz.SelfReview(ctx, s.authz, c.User, o)
-	case *authzv1.SelfSubjectRulesReview:
-		return o, s.rbac.SelfRules(c.User, o)
 	}
 	return nil, apierrors.NewMethodNotSupported(c.Row.GR(), "create")
 }

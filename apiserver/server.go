@@ -69,6 +69,7 @@ type Server struct {
 	api    *openapi.Handler
 	nodes  *nodeDialer
 	ready  atomic.Bool
+	addr   atomic.Pointer[net.Addr]
 }
 
 // New opens the store and wires a server. Call Run to serve; Transport works once Run has said it is ready.
@@ -92,7 +93,8 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make token authority: %w", err)
 	}
-	s.authn = authn.New(authn.Options{ClientCA: o.PKI.Pool(), Tokens: s.tokens, Anonymous: true})
+	s.authn = authn.New(authn.Options{ClientCA: o.PKI.Pool(), Tokens: s.tokens, Anonymous: true,
+		Others: []authn.TokenAuthenticator{authn.Bootstrap{Lookup: authn.NewLookup(s.caches), Now: time.Now}}})
 	s.rbac = authz.NewRBAC(s.caches)
 	s.authz = authz.Union{authz.Masters{}, patient{authz.NewNode(s.caches)}, s.rbac}
 	s.door.SetAdmission(admission.Default(admission.Deps{Caches: s.caches, Authorizer: s.authz}))
@@ -135,6 +137,8 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w (is another server running there? choose another address with --listen)", s.opts.Listen, err)
 	}
+	addr := l.Addr()
+	s.addr.Store(&addr)
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	cachesDone := make(chan struct{})
@@ -144,6 +148,7 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 	}()
 	srv := &http.Server{Handler: s, TLSConfig: s.tls(serving), ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return run }}
+	go s.compact(run)
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(l, "", "") }()
 	if err := s.caches.WaitSynced(ctx); err == nil {
@@ -172,6 +177,32 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 		err = nil
 	}
 	return errors.Join(err, s.store.Close())
+}
+
+// Addr returns where the server listens, nil before it does.
+func (s *Server) Addr() net.Addr {
+	if a := s.addr.Load(); a != nil {
+		return *a
+	}
+	return nil
+}
+
+// keepEvents is for how long at least a watch can be taken up again where it ended.
+const keepEvents = 5 * time.Minute
+
+// compact forgets old events now and then, so that what changes often (leases) does not fill the memory.
+func (s *Server) compact(ctx context.Context) {
+	tick := time.NewTicker(keepEvents)
+	defer tick.Stop()
+	for before := s.store.Revision(); ; {
+		select {
+		case <-tick.C:
+			s.store.Compact(before)
+			before = s.store.Revision()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *Server) tls(serving *pki.Renewing) *tls.Config {

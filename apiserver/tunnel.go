@@ -93,6 +93,9 @@ func (s *Server) endpointOf(r *http.Request, svc *corev1.Service, port string) (
 	if err != nil {
 		return "", "", err
 	}
+	if len(page.Records) == 0 {
+		return "", "", apierrors.NewNotFound(corev1.Resource("services"), svc.Name)
+	}
 	var found [][2]string
 	for _, rec := range page.Records {
 		sl := resource.ObjectOf(rec).(*discoveryv1.EndpointSlice)

@@ -43,10 +43,12 @@ func scalerToV1(in *asv2.HorizontalPodAutoscaler) *asv1.HorizontalPodAutoscaler 
 			out.Status.CurrentCPUUtilizationPercentage = m.Resource.Current.AverageUtilization
 		}
 	}
-	note(&out.ObjectMeta, metricsAnnotation, others, len(others) > 0)
-	note(&out.ObjectMeta, statusesAnnotation, st.CurrentMetrics, len(st.CurrentMetrics) > 0)
+	note(&out.ObjectMeta, metricsAnnotation, each(others, metricToV1), len(others) > 0)
+	note(&out.ObjectMeta, statusesAnnotation, each(st.CurrentMetrics, statusToV1), len(st.CurrentMetrics) > 0)
 	note(&out.ObjectMeta, conditionsAnnotation, st.Conditions, len(st.Conditions) > 0)
-	note(&out.ObjectMeta, behaviorAnnotation, in.Spec.Behavior, in.Spec.Behavior != nil)
+	if b := in.Spec.Behavior; b != nil {
+		note(&out.ObjectMeta, behaviorAnnotation, behaviorNote(b), true)
+	}
 	return out
 }
 
@@ -67,14 +69,17 @@ func note(m *v1.ObjectMeta, key string, value any, have bool) {
 func scalerToV2(in *asv1.HorizontalPodAutoscaler) *asv2.HorizontalPodAutoscaler {
 	out := &asv2.HorizontalPodAutoscaler{ObjectMeta: *in.ObjectMeta.DeepCopy()}
 	out.Spec = asv2.HorizontalPodAutoscalerSpec{ScaleTargetRef: asv2.CrossVersionObjectReference(in.Spec.ScaleTargetRef), MinReplicas: in.Spec.MinReplicas, MaxReplicas: in.Spec.MaxReplicas}
-	read(&out.ObjectMeta, metricsAnnotation, &out.Spec.Metrics)
-	read(&out.ObjectMeta, statusesAnnotation, &out.Status.CurrentMetrics)
+	var metrics []asv1.MetricSpec
+	var statuses []asv1.MetricStatus
+	read(&out.ObjectMeta, metricsAnnotation, &metrics)
+	read(&out.ObjectMeta, statusesAnnotation, &statuses)
+	out.Spec.Metrics, out.Status.CurrentMetrics = each(metrics, metricToV2), each(statuses, statusToV2)
 	read(&out.ObjectMeta, conditionsAnnotation, &out.Status.Conditions)
 	read(&out.ObjectMeta, behaviorAnnotation, &out.Spec.Behavior)
 	if u := in.Spec.TargetCPUUtilizationPercentage; u != nil {
 		cpu := asv2.MetricSpec{Type: asv2.ResourceMetricSourceType, Resource: &asv2.ResourceMetricSource{Name: corev1.ResourceCPU,
 			Target: asv2.MetricTarget{Type: asv2.UtilizationMetricType, AverageUtilization: u}}}
-		out.Spec.Metrics = append([]asv2.MetricSpec{cpu}, out.Spec.Metrics...)
+		out.Spec.Metrics = append(out.Spec.Metrics, cpu)
 	}
 	st := &in.Status
 	out.Status.ObservedGeneration, out.Status.LastScaleTime = st.ObservedGeneration, st.LastScaleTime

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	certv1 "k8s.io/api/certificates/v1"
+	coordv1 "k8s.io/api/coordination/v1"
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -130,5 +131,14 @@ func updateCRD(c, old *apiextv1.CustomResourceDefinition) {
 		if v.Storage && !slices.Contains(c.Status.StoredVersions, v.Name) {
 			c.Status.StoredVersions = append(slices.Clone(c.Status.StoredVersions), v.Name)
 		}
+	}
+}
+
+// createLease drops the fields of coordinated leader election, which is not offered.
+func createLease(l *coordv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil }
+
+func updateLease(l, old *coordv1.Lease) {
+	if old.Spec.Strategy == nil && old.Spec.PreferredHolder == nil {
+		createLease(l)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Strategy is how one kind is written. The functions change obj in place and never old; they may make obj share memory
+// Strategy is how one kind is written. The functions change obj in place and never old; where a
+// kind keeps a time of its own (PersistentVolume phases, CSR conditions) they read the clock; they may make obj share memory
 // with old, so neither may be changed in place afterwards. No function field is nil.
 type Strategy struct {
 	// PrepareCreate runs before a create is validated.
@@ -93,6 +94,7 @@ type flag int
 const (
 	hasStatus   flag = 1 << iota // the kind has a status subresource
 	generation                   // the kind counts generations
+	recount                      // it starts to count at the first change
 	conditional                  // an update must name the resource version
 	upsert                       // PUT may create
 	keepCreated                  // a status given at create is kept
@@ -164,7 +166,7 @@ func (k *kind) prepareUpdate(obj, old runtime.Object) {
 	if k.canon != nil {
 		k.canon(obj)
 	}
-	if k.has(generation) && k.changed(obj, old) {
+	if (k.has(generation) || k.has(recount)) && k.changed(obj, old) {
 		m := obj.(metav1.Object)
 		m.SetGeneration(m.GetGeneration() + 1)
 	}

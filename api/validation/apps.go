@@ -69,7 +69,7 @@ func restartAlways(t *corev1.PodTemplateSpec, p *field.Path) errors {
 		errs = append(errs, field.NotSupported(p.Child("spec", "restartPolicy"), r, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(p.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+"ReplicaSet"+" is not Supported"))
+		errs = append(errs, field.Forbidden(p.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
 	}
 	return errs
 }
@@ -77,10 +77,8 @@ func restartAlways(t *corev1.PodTemplateSpec, p *field.Path) errors {
 // replicatedTemplate checks the template of a workload whose pods always restart.
 func replicatedTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector, p *field.Path) errors {
 	var errs errors
-	if sel, err := metav1.LabelSelectorAsSelector(s); err == nil && (s == nil || len(s.MatchLabels)+len(s.MatchExpressions) > 0 || true) {
-		if s == nil || !sel.Empty() {
-			errs = append(errs, mustSelect(s, t.Labels, p)...)
-		}
+	if sel, err := metav1.LabelSelectorAsSelector(s); err == nil && (s == nil || !sel.Empty()) {
+		errs = append(errs, mustSelect(s, t.Labels, p)...)
 	}
 	errs = append(errs, podTemplate(t, p)...)
 	return append(errs, restartAlways(t, p)...)
@@ -257,7 +255,8 @@ func statefulSet(o *appsv1.StatefulSet) errors {
 	} else if s.Selector == nil || !sel.Empty() {
 		errs = append(errs, mustSelect(s.Selector, s.Template.Labels, p.Child("template"))...)
 	}
-	for i := range s.VolumeClaimTemplates {
+	// what was let through once may be put back
+	for i := 0; o.ResourceVersion == "" && i < len(s.VolumeClaimTemplates); i++ {
 		errs = append(errs, claimSpec(&s.VolumeClaimTemplates[i].Spec, p.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
 	}
 	// the metadata of the template is judged twice

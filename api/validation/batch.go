@@ -24,10 +24,8 @@ const (
 
 func addBatch(t table) {
 	rule(t, "batch", "v1", "Job", true, subdomain, job, jobUpdate)
-	rule(t, "batch", "v1", "CronJob", true, cronJobName, func(o *batchv1.CronJob) errors { return cronJob(o, true) }, nil)
+	rule(t, "batch", "v1", "CronJob", true, subdomain, cronJob, nil)
 }
-
-func cronJobName(name string, prefix bool) []string { return subdomain(name, prefix) }
 
 func job(o *batchv1.Job) errors {
 	p := field.NewPath("spec")
@@ -36,9 +34,8 @@ func job(o *batchv1.Job) errors {
 	errs = append(errs, jobSpec(&o.Spec, p)...)
 	if o.Spec.CompletionMode != nil && *o.Spec.CompletionMode == batchv1.IndexedCompletion && deref(o.Spec.Completions, 0) > 0 {
 		host := fmt.Sprintf("%s-%d", o.Name, *o.Spec.Completions-1)
-		for _, m := range validation.IsDNS1123Label(host) {
+		for range validation.IsDNS1123Label(host) {
 			errs = append(errs, field.Invalid(field.NewPath("metadata").Child("name"), o.Name, fmt.Sprintf("will not able to create pod with invalid DNS label: %s", host)))
-			_ = m
 		}
 	}
 	return errs
@@ -405,7 +402,7 @@ func mutableResources(to, from []corev1.Container) {
 	}
 }
 
-func cronJob(o *batchv1.CronJob, create bool) errors {
+func cronJob(o *batchv1.CronJob) errors {
 	p, s := field.NewPath("spec"), &o.Spec
 	var errs errors
 	// the jobs' names are the CronJob's and eleven characters more

@@ -3,6 +3,7 @@ package validation
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -67,11 +68,6 @@ func labelName(p *field.Path, name string) errors { return metavalidation.Valida
 
 func labelSelector(p *field.Path, s *metav1.LabelSelector) errors {
 	return metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{}, p)
-}
-
-// sameLabelSelector judges a selector without insisting that the values are label values.
-func looseSelector(p *field.Path, s *metav1.LabelSelector) errors {
-	return metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{AllowInvalidLabelValueInSelector: true}, p)
 }
 
 func dnsLabel(p *field.Path, v string) errors { return invalid(p, v, validation.IsDNS1123Label(v)) }
@@ -164,11 +160,15 @@ func deref[T any](p *T, otherwise T) T {
 	return *p
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
 	return keys
 }
+
+var semverRE = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$`)
+
+func semver(s string) bool { return semverRE.MatchString(s) }

@@ -2,7 +2,6 @@ package validation
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +15,7 @@ type podContext struct {
 	spec    *corev1.PodSpec
 	volumes map[string]corev1.VolumeSource
 	claims  sets.Set[string]
-	// claimNames is claims in the order they were given.
+	// grace is the pod's termination grace period in seconds.
 	grace int64
 }
 
@@ -33,7 +32,7 @@ func containerLists(ctx *podContext, p *field.Path) errors {
 		c, at := &s.Containers[i], p.Child("containers").Index(i)
 		errs = append(errs, container(ctx, c, at)...)
 		errs = append(errs, uniqueName(names, c.Name, at)...)
-		if len(ctx.restartRules(c)) > 0 && c.RestartPolicy == nil {
+		if len(c.RestartPolicyRules) > 0 && c.RestartPolicy == nil {
 			errs = append(errs, field.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
 		}
 		errs = append(errs, hooks(ctx, c.Lifecycle, at.Child("lifecycle"))...)
@@ -68,10 +67,6 @@ func containerLists(ctx *podContext, p *field.Path) errors {
 		errs = append(errs, portConflicts(s.InitContainers[i:i+1], map[string]bool{}, p.Child("initContainers"))...)
 	}
 	return append(errs, ephemeralContainers(ctx, p.Child("ephemeralContainers"), names)...)
-}
-
-func (ctx *podContext) restartRules(c *corev1.Container) []corev1.ContainerRestartRule {
-	return c.RestartPolicyRules
 }
 
 func uniqueName(names sets.Set[string], name string, p *field.Path) errors {
@@ -415,7 +410,7 @@ func resizePolicy(ctx *podContext, c *corev1.Container, p *field.Path) errors {
 		default:
 			errs = append(errs, field.NotSupported(p, r.RestartPolicy, []corev1.ResourceResizeRestartPolicy{corev1.NotRequired, corev1.RestartContainer}))
 		}
-		if ctx.spec.RestartPolicy == corev1.RestartPolicyNever && r.RestartPolicy != corev1.NotRequired && r.RestartPolicy != "" && slices.Contains([]corev1.ResourceResizeRestartPolicy{corev1.RestartContainer}, r.RestartPolicy) && !alwaysRestarts(c) {
+		if ctx.spec.RestartPolicy == corev1.RestartPolicyNever && r.RestartPolicy == corev1.RestartContainer && !alwaysRestarts(c) {
 			errs = append(errs, field.Invalid(p, r.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
 		}
 	}

@@ -55,7 +55,6 @@ func podSpec(s *corev1.PodSpec, podName string, p *field.Path) errors {
 	}
 	errs = append(errs, labels(p.Child("nodeSelector"), s.NodeSelector)...)
 	errs = append(errs, podSecurity(s, p)...)
-	errs = append(errs, pullSecrets(s.ImagePullSecrets, p.Child("imagePullSecrets"))...)
 	errs = append(errs, affinity(s.Affinity, p.Child("affinity"))...)
 	errs = append(errs, dnsConfig(s.DNSConfig, s.DNSPolicy, p.Child("dnsConfig"))...)
 	for i, g := range s.ReadinessGates {
@@ -168,18 +167,6 @@ func osFields(s *corev1.PodSpec, p *field.Path) errors {
 				"capabilities": sc.Capabilities != nil, "readOnlyRootFilesystem": sc.ReadOnlyRootFilesystem != nil, "privileged": sc.Privileged != nil,
 				"allowPrivilegeEscalation": sc.AllowPrivilegeEscalation != nil, "procMount": sc.ProcMount != nil, "runAsUser": sc.RunAsUser != nil, "runAsGroup": sc.RunAsGroup != nil, "appArmorProfile": sc.AppArmorProfile != nil})
 		}
-	}
-	return errs
-}
-
-func pullSecrets(list []corev1.LocalObjectReference, p *field.Path) errors {
-	var errs errors
-	for i, r := range list {
-		// an empty reference is let through for the sake of old clients
-		if r == (corev1.LocalObjectReference{}) {
-			continue
-		}
-		_ = i
 	}
 	return errs
 }

@@ -15,8 +15,7 @@ const updatable = "pod updates may not change fields other than `spec.containers
 
 func podUpdate(o, old *corev1.Pod) errors {
 	p := field.NewPath("spec")
-	errs := podChange(o, old, p)
-	return errs
+	return podChange(o, old, p)
 }
 
 func podChange(o, old *corev1.Pod, p *field.Path) errors {

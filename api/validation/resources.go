@@ -69,7 +69,7 @@ var wholeResources = sets.New("pods", "resourcequotas", "services", "replication
 
 func quantity(n corev1.ResourceName, q resource.Quantity, p *field.Path) errors {
 	errs := nonNegativeQuantity(q, p)
-	if (wholeResources.Has(string(n)) || extended(n) || hugePages(n) && false) && q.MilliValue()%1000 != 0 {
+	if (wholeResources.Has(string(n)) || extended(n)) && q.MilliValue()%1000 != 0 {
 		errs = append(errs, field.Invalid(p, q.String(), "must be an integer"))
 	}
 	return errs

@@ -231,7 +231,7 @@ func downwardFile(f *corev1.DownwardAPIVolumeFile, p *field.Path) errors {
 func projections(v *corev1.ProjectedVolumeSource, p *field.Path) errors {
 	var errs errors
 	paths := sets.New[string]()
-	claim := func(file string, at *field.Path) {
+	claim := func(file string) {
 		if file == "" {
 			return
 		}
@@ -256,7 +256,7 @@ func projections(v *corev1.ProjectedVolumeSource, p *field.Path) errors {
 				errs = append(errs, need(q.Child("name"), s.Secret.Name, "")...)
 				for j := range s.Secret.Items {
 					errs = append(errs, keyItem(&s.Secret.Items[j], q.Child("items").Index(j))...)
-					claim(s.Secret.Items[j].Path, q)
+					claim(s.Secret.Items[j].Path)
 				}
 			}
 		}
@@ -265,7 +265,7 @@ func projections(v *corev1.ProjectedVolumeSource, p *field.Path) errors {
 				errs = append(errs, need(q.Child("name"), s.ConfigMap.Name, "")...)
 				for j := range s.ConfigMap.Items {
 					errs = append(errs, keyItem(&s.ConfigMap.Items[j], q.Child("items").Index(j))...)
-					claim(s.ConfigMap.Items[j].Path, q)
+					claim(s.ConfigMap.Items[j].Path)
 				}
 			}
 		}
@@ -273,26 +273,26 @@ func projections(v *corev1.ProjectedVolumeSource, p *field.Path) errors {
 			if q := begin("downwardAPI"); q != nil {
 				for j := range s.DownwardAPI.Items {
 					errs = append(errs, downwardFile(&s.DownwardAPI.Items[j], q)...)
-					claim(s.DownwardAPI.Items[j].Path, q)
+					claim(s.DownwardAPI.Items[j].Path)
 				}
 			}
 		}
 		if s.ServiceAccountToken != nil {
 			if q := begin("serviceAccountToken"); q != nil {
 				errs = append(errs, tokenProjection(s.ServiceAccountToken, p, q)...)
-				claim(s.ServiceAccountToken.Path, q)
+				claim(s.ServiceAccountToken.Path)
 			}
 		}
 		if s.ClusterTrustBundle != nil {
 			if q := begin("clusterTrustBundle"); q != nil {
 				errs = append(errs, trustBundle(s.ClusterTrustBundle, q)...)
-				claim(s.ClusterTrustBundle.Path, q)
+				claim(s.ClusterTrustBundle.Path)
 			}
 		}
 		if s.PodCertificate != nil {
 			if q := begin("podCertificate"); q != nil {
 				for _, f := range []string{s.PodCertificate.CredentialBundlePath, s.PodCertificate.KeyPath, s.PodCertificate.CertificateChainPath} {
-					claim(f, q)
+					claim(f)
 				}
 			}
 		}

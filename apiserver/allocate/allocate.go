@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,11 +45,28 @@ func (s *Services) Adopt(svc *corev1.Service) {
 	for _, a := range addresses(svc) {
 		s.addrs[a] = owner(svc)
 	}
+	for _, k := range ports(svc) {
+		s.ports[k] = owner(svc)
+	}
+}
+
+// ports lists the node ports that a Service holds, that of its health check included.
+func ports(svc *corev1.Service) []nodePort {
+	var out []nodePort
 	for i := range svc.Spec.Ports {
 		if p := &svc.Spec.Ports[i]; p.NodePort != 0 {
-			s.ports[nodePort{p.Protocol, p.NodePort}] = owner(svc)
+			out = append(out, nodePort{p.Protocol, p.NodePort})
 		}
 	}
+	if n := svc.Spec.HealthCheckNodePort; n != 0 {
+		out = append(out, nodePort{corev1.ProtocolTCP, n})
+	}
+	return out
+}
+
+// wantsHealthCheck says that load balancers ask the nodes which of them have an endpoint.
+func wantsHealthCheck(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
 func owner(svc *corev1.Service) string { return svc.Namespace + "/" + svc.Name }
@@ -87,6 +105,10 @@ func (s *Services) Claim(obj, before resource.Object, dryRun bool) (func(), erro
 		c.undo()
 		return nil, invalid(svc, err)
 	}
+	if err := c.healthCheck(svc); err != nil {
+		c.undo()
+		return nil, invalid(svc, err)
+	}
 	if !dryRun {
 		c.giveUp(svc)
 	}
@@ -107,8 +129,7 @@ func (s *Services) Release(obj resource.Object) {
 			delete(s.addrs, a)
 		}
 	}
-	for i := range svc.Spec.Ports {
-		k := nodePort{svc.Spec.Ports[i].Protocol, svc.Spec.Ports[i].NodePort}
+	for _, k := range ports(svc) {
 		if s.ports[k] == owner(svc) {
 			delete(s.ports, k)
 		}
@@ -131,6 +152,12 @@ func keep(svc, old *corev1.Service) {
 	}
 	if hasAddress(old) && !hasAddress(svc) && svc.Spec.ClusterIP == old.Spec.ClusterIP {
 		svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = "", nil, nil, nil
+	}
+	switch was, is := wantsHealthCheck(old), wantsHealthCheck(svc); {
+	case was && is && svc.Spec.HealthCheckNodePort == 0:
+		svc.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
+	case was && !is && svc.Spec.HealthCheckNodePort == old.Spec.HealthCheckNodePort:
+		svc.Spec.HealthCheckNodePort = 0
 	}
 	if wantsPorts(old) && !wantsPorts(svc) {
 		for i := range svc.Spec.Ports {
@@ -210,6 +237,8 @@ func (c *claim) address(svc *corev1.Service) *field.Error {
 	}
 	path := field.NewPath("spec", "clusterIPs")
 	switch {
+	case c.old != nil && c.old.Spec.ClusterIP != "" && hasAddress(c.old) && c.old.Spec.ClusterIP != sp.ClusterIP && sp.ClusterIP != "":
+		return nil // an address cannot be exchanged for another: validation says so
 	case sp.ClusterIP == corev1.ClusterIPNone:
 	case sp.ClusterIP != "":
 		a, err := netip.ParseAddr(sp.ClusterIP)
@@ -324,6 +353,24 @@ func (c *claim) port(path *field.Path, p *corev1.ServicePort) *field.Error {
 	return nil
 }
 
+// healthCheck claims the port at which a node tells whether it has an endpoint of the Service.
+func (c *claim) healthCheck(svc *corev1.Service) *field.Error {
+	if !wantsHealthCheck(svc) {
+		return nil
+	}
+	path := field.NewPath("spec", "healthCheckNodePort")
+	if n := svc.Spec.HealthCheckNodePort; n != 0 {
+		return c.port(path, &corev1.ServicePort{Protocol: corev1.ProtocolTCP, NodePort: n})
+	}
+	n, ok := c.s.freePort(corev1.ProtocolTCP)
+	if !ok {
+		return field.InternalError(path, fmt.Errorf("failed to allocate a HealthCheck NodePort: range is full"))
+	}
+	svc.Spec.HealthCheckNodePort = n
+	c.takePort(nodePort{corev1.ProtocolTCP, n})
+	return nil
+}
+
 func (c *claim) takePort(k nodePort) {
 	c.s.ports[k] = c.owner
 	c.ports = append(c.ports, k)
@@ -355,10 +402,9 @@ func (c *claim) giveUp(svc *corev1.Service) {
 			delete(c.s.addrs, a)
 		}
 	}
-	for i := range c.old.Spec.Ports {
-		o := &c.old.Spec.Ports[i]
-		k := nodePort{o.Protocol, o.NodePort}
-		if o.NodePort != 0 && !uses(svc, o.Protocol, o.NodePort) && c.s.ports[k] == c.owner {
+	kept := ports(svc)
+	for _, k := range ports(c.old) {
+		if !slices.Contains(kept, k) && c.s.ports[k] == c.owner {
 			delete(c.s.ports, k)
 		}
 	}

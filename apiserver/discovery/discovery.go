@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -88,6 +89,15 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
+// Group reports whether a path lies below a group that is served.
+func (h *Handler) Group(path string) bool {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(parts) > 1 && parts[0] == "api" {
+		return true
+	}
+	return len(parts) > 2 && parts[0] == "apis" && slices.ContainsFunc(h.load(), func(g *group) bool { return g.name != "" && g.name == parts[1] })
+}
+
 func (h *Handler) root(w http.ResponseWriter, r *http.Request, core bool) {
 	if v, ok := aggregated(r); ok {
 		h.aggregated(w, r, core, v)
@@ -155,8 +165,19 @@ func resourceList(v *version) *metav1.APIResourceList {
 
 // storageHash is the first eight bytes of the hash of group/version/kind as stored: equal in every conformant server.
 func storageHash(row *api.Row) string {
-	sum := sha256.Sum256([]byte(fmt.Sprintf("%s/%s/%s", row.Group, row.Version, row.Kind)))
+	v := row.Version
+	if old, ok := storedAs[row.GR()]; ok {
+		v = old
+	}
+	sum := sha256.Sum256([]byte(fmt.Sprintf("%s/%s/%s", row.Group, v, row.Kind)))
 	return base64.StdEncoding.EncodeToString(sum[:8])
+}
+
+// storedAs lists what upstream stores in another version than the one served; its hashes say so, and clients compare them.
+var storedAs = map[schema.GroupResource]string{
+	{Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions"}:               "v1beta1",
+	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"}:       "v1beta1",
+	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicybindings"}: "v1beta1",
 }
 
 // aggregated reports whether the client asks first for the aggregated form, and in which version.
@@ -233,7 +254,7 @@ func discoveries(v *version) []apidiscovery.APIResourceDiscovery {
 func write(w http.ResponseWriter, r *http.Request, o runtime.Object) {
 	acc, ok := request.Negotiate(r)
 	if !ok {
-		rest.WriteError(w, r, rest.NotAcceptable())
+		rest.WriteError(w, r, rest.NotAcceptable(r, false))
 		return
 	}
 	rest.WriteObject(w, r, acc, http.StatusOK, o)

@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,11 +52,20 @@ type Custom struct {
 // Handler serves the documents. Safe for concurrent use.
 type Handler struct {
 	version string
-	started time.Time
 	mu      sync.Mutex
-	docs    map[string]*document // by path below /openapi/v3, and "v2"
-	hashes  map[string]string
-	made    map[made][]byte
+	custom  []Custom
+	// docs are the documents by path below /openapi/v3, and "v2"; nil until somebody asks.
+	docs map[string]*entry
+	made map[made][]byte
+	// rendering lets one document be made at a time, for that is when memory is needed.
+	rendering sync.Mutex
+}
+
+// entry is a document with its hash and since when it has been what it is.
+type entry struct {
+	*document
+	hash  string
+	since time.Time
 }
 
 // made identifies a rendered document.
@@ -66,30 +74,49 @@ type made struct {
 	proto      bool
 }
 
-// New returns a handler for the built-in resources. version is karve's own; a document's hash changes with it.
+// New returns a handler for the built-in resources. version is karve's own; a document's hash changes with it. Nothing is
+// computed before the first request.
 func New(version string) *Handler {
-	h := &Handler{version: version, started: time.Now().UTC().Truncate(time.Second)}
-	h.SetCustom(nil)
-	return h
+	return &Handler{version: version, made: map[made][]byte{}}
 }
 
 // SetCustom replaces the custom resources. Documents that they do not change keep their hashes.
 func (h *Handler) SetCustom(list []Custom) {
-	docs := outline(list)
-	hashes := map[string]string{}
-	for path, d := range docs {
-		hashes[path] = h.hash(path, d)
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.docs, h.hashes = docs, hashes
-	kept := map[made][]byte{}
-	for m, b := range h.made {
-		if hashes[m.path] == m.hash {
-			kept[m] = b
+	h.custom = slices.Clone(list)
+	if h.docs != nil {
+		h.outline()
+	}
+}
+
+// current returns the documents there are now. The map is replaced, never changed.
+func (h *Handler) current() map[string]*entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.docs == nil {
+		h.outline()
+	}
+	return h.docs
+}
+
+// outline recomputes which documents there are and forgets the renderings that are out of date. The caller holds mu.
+func (h *Handler) outline() {
+	now := time.Now().UTC().Truncate(time.Second)
+	docs := map[string]*entry{}
+	for path, d := range outline(h.custom) {
+		e := &entry{document: d, hash: h.hash(path, d), since: now}
+		if old := h.docs[path]; old != nil && old.hash == e.hash {
+			e.since = old.since
+		}
+		docs[path] = e
+	}
+	for m := range h.made {
+		if e := docs[m.path]; e == nil || e.hash != m.hash {
+			delete(h.made, m)
 		}
 	}
-	h.made = kept
+	h.docs = docs
 }
 
 // outline says which documents there are and what is in them.
@@ -156,16 +183,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) bool {
 		h.index(w, r)
 	case path == versionTwo:
 		h.document(w, r, "v2", []string{jsonType, protoV2, protoV2Old})
-	case strings.HasPrefix(path, indexPath+"/"):
-		name := path[len(indexPath)+1:]
-		h.mu.Lock()
-		known := h.docs[name] != nil && name != "v2"
-		h.mu.Unlock()
-		if !known {
-			http.Error(w, "404 page not found", http.StatusNotFound)
-			return true
-		}
-		h.document(w, r, name, []string{jsonType, protoV3, protoV3Old})
+	case strings.HasPrefix(path, indexPath+"/") && path != indexPath+"/v2":
+		h.document(w, r, path[len(indexPath)+1:], []string{jsonType, protoV3, protoV3Old})
 	default:
 		return false
 	}
@@ -176,18 +195,21 @@ func link(path, hash string) string {
 	return indexPath + "/" + path + "?" + url.Values{"hash": {hash}}.Encode()
 }
 
+// index lists the documents of version 3 with their hashes.
 func (h *Handler) index(w http.ResponseWriter, r *http.Request) {
-	type entry struct {
+	type item struct {
 		URL string `json:"serverRelativeURL"`
 	}
-	list := map[string]entry{}
-	h.mu.Lock()
-	for path, hash := range h.hashes {
+	list := map[string]item{}
+	var since time.Time
+	for path, e := range h.current() {
 		if path != "v2" {
-			list[path] = entry{link(path, hash)}
+			list[path] = item{link(path, e.hash)}
+			if e.since.After(since) {
+				since = e.since
+			}
 		}
 	}
-	h.mu.Unlock()
 	body, err := encode(object{"paths": list})
 	if err != nil {
 		http.Error(w, "500 OpenAPI index not rendered", http.StatusInternalServerError)
@@ -196,64 +218,66 @@ func (h *Handler) index(w http.ResponseWriter, r *http.Request) {
 	sum := sha256.Sum256(body)
 	w.Header().Set("Content-Type", jsonType)
 	w.Header().Set("ETag", strconv.Quote(strings.ToUpper(hex.EncodeToString(sum[:]))))
-	http.ServeContent(w, r, "", h.started, bytes.NewReader(body))
+	http.ServeContent(w, r, "", since, bytes.NewReader(body))
 }
 
 // document answers with one document in the first encoding of offers that the request accepts.
 func (h *Handler) document(w http.ResponseWriter, r *http.Request, path string, offers []string) {
+	d := h.current()[path]
+	if d == nil {
+		http.Error(w, "404 page not found", http.StatusNotFound)
+		return
+	}
 	head := w.Header()
-	head.Add("Vary", "Accept")
-	head.Add("Vary", "Accept-Encoding")
+	head.Set("Vary", "Accept, Accept-Encoding")
 	kind := accepted(r.Header.Get("Accept"), offers)
 	if kind == "" {
 		w.WriteHeader(http.StatusNotAcceptable)
 		return
 	}
-	h.mu.Lock()
-	d, hash := h.docs[path], h.hashes[path]
-	h.mu.Unlock()
-	if d == nil {
-		http.Error(w, "404 page not found", http.StatusNotFound)
-		return
-	}
-	if want := r.URL.Query().Get("hash"); want != "" && path != "v2" {
-		if want != hash {
-			http.Redirect(w, r, link(path, hash), http.StatusMovedPermanently)
+	if want := r.URL.Query().Get("hash"); want != "" && !d.all {
+		if want != d.hash {
+			http.Redirect(w, r, link(path, d.hash), http.StatusMovedPermanently)
 			return
 		}
 		head.Set("Cache-Control", immutable)
 		head.Set("Expires", time.Now().Add(cacheYear).UTC().Format(http.TimeFormat))
 	}
 	head.Set("Content-Type", strings.Replace(kind, "@", ".", 1))
-	head.Set("ETag", strconv.Quote(hash))
-	if slices.Contains(strings.Split(strings.Trim(r.Header.Get("If-None-Match"), " "), ", "), strconv.Quote(hash)) {
+	head.Set("ETag", strconv.Quote(d.hash))
+	if r.Header.Get("If-None-Match") == strconv.Quote(d.hash) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	packed, err := h.rendered(made{path: path, hash: hash, proto: kind != jsonType}, d)
+	packed, err := h.rendered(made{path: path, hash: d.hash, proto: kind != jsonType}, d.document)
+	if err == nil && takesGzip(r.Header.Get("Accept-Encoding")) {
+		head.Set("Content-Encoding", "gzip")
+	} else if err == nil {
+		packed, err = unpack(packed)
+	}
 	if err != nil {
 		head.Del("Cache-Control")
+		head.Del("Expires")
+		head.Del("ETag")
 		http.Error(w, "500 OpenAPI document not rendered: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if takesGzip(r.Header.Get("Accept-Encoding")) {
-		head.Set("Content-Encoding", "gzip")
-		http.ServeContent(w, r, "", h.started, bytes.NewReader(packed))
-		return
-	}
-	plain, err := unpack(packed)
-	if err != nil {
-		http.Error(w, "500 OpenAPI document damaged", http.StatusInternalServerError)
-		return
-	}
-	http.ServeContent(w, r, "", h.started, bytes.NewReader(plain))
+	http.ServeContent(w, r, "", d.since, bytes.NewReader(packed))
 }
 
-// rendered returns the compressed document, made now if it is asked for the first time. One is made at a time.
+// rendered returns the compressed document, made now if it is asked for the first time.
 func (h *Handler) rendered(m made, d *document) ([]byte, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if b := h.made[m]; b != nil {
+	kept := func() []byte {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.made[m]
+	}
+	if b := kept(); b != nil {
+		return b, nil
+	}
+	h.rendering.Lock()
+	defer h.rendering.Unlock()
+	if b := kept(); b != nil {
 		return b, nil
 	}
 	var buf bytes.Buffer
@@ -269,51 +293,10 @@ func (h *Handler) rendered(m made, d *document) ([]byte, error) {
 		return nil, err
 	}
 	b := bytes.Clone(buf.Bytes())
-	if h.hashes[m.path] == m.hash {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e := h.docs[m.path]; e != nil && e.hash == m.hash {
 		h.made[m] = b
 	}
 	return b, nil
-}
-
-func unpack(packed []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.LimitReader(z, maxInMemory))
-}
-
-// accepted returns the offer that an Accept header prefers, in the header's order of quality, or "".
-func accepted(header string, offers []string) string {
-	if header == "" {
-		return offers[0]
-	}
-	best, quality := "", 0.0
-	for _, clause := range strings.Split(header, ",") {
-		kind, rest, _ := strings.Cut(strings.TrimSpace(clause), ";")
-		kind = strings.TrimSpace(kind)
-		q := 1.0
-		for _, p := range strings.Split(rest, ";") {
-			if v, found := strings.CutPrefix(strings.TrimSpace(p), "q="); found {
-				q, _ = strconv.ParseFloat(v, 64)
-			}
-		}
-		for _, o := range offers {
-			if q > quality && (kind == o || kind == "*/*" || kind == "application/*") {
-				best, quality = o, q
-				break
-			}
-		}
-	}
-	return best
-}
-
-func takesGzip(header string) bool {
-	for _, e := range strings.Split(header, ",") {
-		name, q, _ := strings.Cut(strings.TrimSpace(e), ";")
-		if name == "gzip" || name == "*" {
-			return strings.ReplaceAll(q, " ", "") != "q=0"
-		}
-	}
-	return false
 }

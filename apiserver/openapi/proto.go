@@ -11,7 +11,7 @@ import (
 )
 
 // protoSink writes a document in its protobuf form. Protobuf messages that follow each other merge, so that each part is
-// converted on its own as a document with one member: the library's parser needs a hundred times a document's size.
+// converted on its own as a document with one member: the library's parser holds all it is given as trees of YAML nodes.
 type protoSink struct {
 	w  io.Writer
 	v2 bool

@@ -18,7 +18,7 @@ const (
 	v2Ref = "#/definitions/"
 )
 
-// kindOf is the extension that says which kind an operation acts on.
+// extend adds to out what both versions write alike: what the operation is called and which kind it acts on.
 func (o *operation) extend(out object) object {
 	out["description"], out["operationId"], out["tags"] = o.text, o.id, []string{o.tag}
 	if !o.noKind {

@@ -21,6 +21,30 @@ type Accept struct {
 	Pretty bool
 }
 
+// Speaks reports whether the client takes any media type that the API speaks, whatever it wants done to the object.
+func Speaks(r *http.Request) bool {
+	header := acceptHeader(r)
+	if header == "" {
+		return true
+	}
+	for _, part := range strings.Split(header, ",") {
+		kind, _, _ := strings.Cut(part, ";")
+		switch strings.TrimSpace(kind) {
+		case "*/*", codec.JSON, codec.YAML, codec.Protobuf:
+			return true
+		}
+	}
+	return false
+}
+
+func acceptHeader(r *http.Request) string {
+	v := r.Header.Values("Accept")
+	if len(v) == 1 {
+		return v[0]
+	}
+	return strings.Join(v, ",")
+}
+
 type clause struct {
 	kind   string
 	params map[string]string
@@ -30,9 +54,15 @@ type clause struct {
 // Negotiate picks the first form the client prefers that the API speaks; ok is false when there is none (406). forms are
 // the transformations the resource serves besides the plain object.
 func Negotiate(r *http.Request, forms ...string) (a Accept, ok bool) {
-	header := strings.Join(r.Header.Values("Accept"), ",")
-	if header == "" {
-		header = "*/*"
+	header := acceptHeader(r)
+	switch header {
+	case "", codec.JSON: // what most requests say needs no parsing
+		return Accept{MediaType: codec.JSON, Pretty: pretty(r)}, true
+	case codec.Protobuf, codec.Protobuf + "," + codec.JSON, codec.Protobuf + ", " + codec.JSON:
+		return Accept{MediaType: codec.Protobuf}, true
+	}
+	if !Speaks(r) {
+		return Accept{}, false
 	}
 	var clauses []clause
 	for _, part := range strings.Split(header, ",") {
@@ -85,8 +115,10 @@ func (c clause) accept(forms []string) (Accept, bool) {
 
 // pretty follows upstream: asked for by the query, or a person at a terminal or browser by the look of the agent.
 func pretty(r *http.Request) bool {
-	if v := r.URL.Query().Get("pretty"); v != "" {
-		return v != "0" && v != "false"
+	if strings.Contains(r.URL.RawQuery, "pretty=") {
+		if v := r.URL.Query().Get("pretty"); v != "" {
+			return v != "0" && v != "false"
+		}
 	}
 	agent := r.UserAgent()
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")

@@ -4,6 +4,7 @@ package request
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -78,6 +79,12 @@ func Parse(r *http.Request) *Info {
 	return i
 }
 
+// Flag reads a yes or no out of a query as upstream does: anything but a clear no is a yes.
+func Flag(q url.Values, name string) bool {
+	v := strings.ToLower(q.Get(name))
+	return q.Has(name) && v != "false" && v != "0"
+}
+
 func verb(r *http.Request, named bool) string {
 	switch r.Method {
 	case http.MethodPost:
@@ -95,7 +102,7 @@ func verb(r *http.Request, named bool) string {
 		if named {
 			return "get"
 		}
-		if w := r.URL.Query().Get("watch"); w == "true" || w == "1" {
+		if strings.Contains(r.URL.RawQuery, "watch") && Flag(r.URL.Query(), "watch") {
 			return "watch"
 		}
 		return "list"

@@ -57,7 +57,7 @@ func (d *Door) Bind(ctx context.Context, c *Call, b *corev1.Binding) (*metav1.St
 			maps.Copy(pod.Annotations, b.Annotations)
 		}
 		setScheduled(pod, metav1.NewTime(d.now()))
-		return d.managers.Update(podRow, "binding", nil, current, pod, c.Manager).(Object), nil
+		return pod, nil
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func setScheduled(pod *corev1.Pod, now metav1.Time) {
 // Evict deletes a pod if its disruption budgets allow one more disruption.
 func (d *Door) Evict(ctx context.Context, c *Call, e *policyv1.Eviction) (*metav1.Status, error) {
 	if e.Name != "" && e.Name != c.Name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("name in URL does not match name in Eviction object: %q != %q", c.Name, e.Name))
+		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
 	}
 	call := *c
 	call.Row, call.Sub = podRow, ""

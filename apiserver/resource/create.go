@@ -32,6 +32,12 @@ func stored(r *store.Record) *Result { return &Result{Record: r, Object: ObjectO
 
 // Create stores a new object. obj belongs to the door from now on: it is changed and kept.
 func (d *Door) Create(ctx context.Context, c *Call, obj Object) (*Result, error) {
+	c.dedupOwners(obj)
+	return d.insert(ctx, c, obj, true)
+}
+
+// insert is Create; track says that the manager's fields are yet to be recorded, which an apply has done itself.
+func (d *Door) insert(ctx context.Context, c *Call, obj Object, track bool) (*Result, error) {
 	if err := c.place(obj); err != nil {
 		return nil, err
 	}
@@ -42,16 +48,16 @@ func (d *Door) Create(ctx context.Context, c *Call, obj Object) (*Result, error)
 		for attempt := 0; ; attempt++ {
 			named := obj.DeepCopyObject().(Object)
 			named.SetName(generate(obj.GetGenerateName()))
-			r, err := d.create(ctx, c, row, &st, named)
+			r, err := d.create(ctx, c, row, &st, named, track)
 			if !apierrors.IsAlreadyExists(err) || attempt == 7 {
 				return r, err
 			}
 		}
 	}
-	return d.create(ctx, c, row, &st, obj)
+	return d.create(ctx, c, row, &st, obj, track)
 }
 
-func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.Strategy, obj Object) (*Result, error) {
+func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.Strategy, obj Object, track bool) (*Result, error) {
 	call := *c
 	call.Name = obj.GetName()
 	now := metav1.NewTime(d.now()).Rfc3339Copy()
@@ -63,7 +69,9 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
-	obj = d.managers.Update(row, c.Sub, st.ResetFields[c.Sub], nil, obj, c.Manager).(Object)
+	if track {
+		obj = d.track(c, nil, obj)
+	}
 	a := d.attributes(&call, admission.Create, obj, nil)
 	if err := d.chain.Admit(ctx, a); err != nil {
 		return nil, err
@@ -86,6 +94,7 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 		undo()
 		return nil, err
 	}
+	tidy(obj)
 	key := Prefix(row, c.Namespace) + obj.GetName()
 	if c.DryRun {
 		undo()

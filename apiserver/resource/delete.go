@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"karve/api"
 	"karve/apiserver/admission"
@@ -65,52 +69,99 @@ func (d *Door) Delete(ctx context.Context, c *Call, opts *metav1.DeleteOptions) 
 
 func (d *Door) deleteOnce(ctx context.Context, c *Call, row *api.Row, rec *store.Record, current Object, opts *metav1.DeleteOptions) (*Deletion, error) {
 	want := current.DeepCopyObject().(Object)
-	grace := graceOf(row, current, opts)
-	finalizers := finalizersFor(row, current, opts)
-	changedFinalizers := !slices.Equal(finalizers, current.GetFinalizers())
-	want.SetFinalizers(finalizers)
-	already := current.GetDeletionTimestamp() != nil
+	end := planDelete(row, want, opts, d.now())
 	switch {
-	case already && grace > 0:
-		// A second delete can only shorten what is left.
-		if left := current.GetDeletionGracePeriodSeconds(); left != nil && grace >= *left && !changedFinalizers {
-			return &Deletion{Object: current}, nil
-		} else if left != nil && grace < *left {
-			d.mark(want, grace)
-		}
-	case already && grace == 0 && (len(finalizers) > 0 || heldBySpec(current)):
-		if left := current.GetDeletionGracePeriodSeconds(); (left == nil || *left == 0) && !changedFinalizers {
-			return &Deletion{Object: current}, nil
-		}
-		zero := int64(0)
-		want.SetDeletionGracePeriodSeconds(&zero)
-	case grace > 0 || len(finalizers) > 0 || heldBySpec(current):
-		d.mark(want, grace)
-		if want.GetGeneration() > 0 {
-			want.SetGeneration(want.GetGeneration() + 1)
-		}
-		if ns, ok := want.(*corev1.Namespace); ok {
-			ns.Status.Phase = corev1.NamespaceTerminating
-		}
-	}
-	if grace == 0 && len(finalizers) == 0 && !heldBySpec(current) {
-		if c.DryRun {
-			return &Deletion{Object: want, Gone: true}, nil
-		}
-		r, err := d.remove(ctx, c, row, rec, want)
+	case end == endPending:
+		return &Deletion{Object: current}, nil
+	case c.DryRun:
+		return &Deletion{Object: want, Gone: end == endRemoved || end == endEnded}, nil
+	case end == endMarked && equality.Semantic.DeepEqual(want, current):
+		return &Deletion{Object: current}, nil
+	case end == endMarked || end == endEnded:
+		next, err := d.commit(ctx, row, rec.Key, rec.Revision, want)
 		if err != nil {
-			return nil, err
+			return nil, d.deleteFailed(c, err)
 		}
-		return &Deletion{Object: r.Object, Gone: true}, nil
+		if rec = next; end == endMarked {
+			return &Deletion{Object: ObjectOf(rec)}, nil
+		}
 	}
-	if c.DryRun {
-		return &Deletion{Object: want}, nil
-	}
-	next, err := d.commit(ctx, row, rec.Key, rec.Revision, want)
+	last, err := d.remove(ctx, c, row, rec)
 	if err != nil {
-		return nil, d.deleteFailed(c, err)
+		return nil, err
 	}
-	return &Deletion{Object: ObjectOf(next)}, nil
+	return &Deletion{Object: last, Gone: true}, nil
+}
+
+// ending is what a delete comes to.
+type ending int
+
+const (
+	endPending ending = iota // the object is going already and this delete changes nothing about that
+	endMarked                // its mark or its finalizers change; it stays until they are done with
+	endEnded                 // it is marked without any grace, which watchers see, and then removed
+	endRemoved               // it is removed as it is
+)
+
+// planDelete works out what a delete comes to and makes want what it leaves behind.
+func planDelete(row *api.Row, want Object, opts *metav1.DeleteOptions, now time.Time) ending {
+	if ns, ok := want.(*corev1.Namespace); ok {
+		if ns.DeletionTimestamp == nil {
+			t := metav1.NewTime(now).Rfc3339Copy()
+			ns.DeletionTimestamp, ns.Status.Phase = &t, corev1.NamespaceTerminating
+			ns.Finalizers = finalizersFor(row, ns, opts)
+			return endMarked
+		}
+		if len(ns.Spec.Finalizers) > 0 {
+			return endPending
+		}
+	}
+	graceful, left := false, int64(0)
+	if pod, ok := want.(*corev1.Pod); ok {
+		var pending bool
+		if graceful, pending = shorten(pod, opts, now); pending {
+			return endPending
+		}
+		if graceful {
+			left = *pod.DeletionGracePeriodSeconds
+		}
+	}
+	want.SetFinalizers(finalizersFor(row, want, opts))
+	held := len(want.GetFinalizers()) > 0
+	switch {
+	case graceful && (held || left > 0):
+		return endMarked
+	case graceful:
+		return endEnded
+	case held:
+		mark(want, now)
+		return endMarked
+	}
+	return endRemoved
+}
+
+// shorten gives a pod its time to end, or less of it than it had. pending says that it has no more than that already.
+func shorten(pod *corev1.Pod, opts *metav1.DeleteOptions, now time.Time) (graceful, pending bool) {
+	if pod.DeletionTimestamp == nil {
+		grace := graceOf(pod, opts)
+		t := metav1.NewTime(now.Add(seconds(grace))).Rfc3339Copy()
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &t, &grace
+		if pod.Generation > 0 {
+			pod.Generation++
+		}
+		return true, false
+	}
+	old := pod.DeletionGracePeriodSeconds
+	if old == nil {
+		return false, false
+	}
+	if opts.GracePeriodSeconds == nil || positive(*opts.GracePeriodSeconds) >= *old {
+		return false, true
+	}
+	grace := positive(*opts.GracePeriodSeconds)
+	t := metav1.NewTime(pod.DeletionTimestamp.Add(seconds(grace - *old)))
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &t, &grace
+	return true, false
 }
 
 func (d *Door) deleteFailed(c *Call, err error) error {
@@ -121,16 +172,24 @@ func (d *Door) deleteFailed(c *Call, err error) error {
 	return d.failed(c, "delete", c.Name, err)
 }
 
-// mark sets the deletion mark: gone by now plus grace.
-func (d *Door) mark(o Object, grace int64) {
-	t := metav1.NewTime(d.now().Add(seconds(grace))).Rfc3339Copy()
-	o.SetDeletionTimestamp(&t)
-	o.SetDeletionGracePeriodSeconds(&grace)
+// mark sets the deletion mark of an object that only its finalizers keep.
+func mark(o Object, now time.Time) {
+	if o.GetDeletionGracePeriodSeconds() == nil && o.GetGeneration() > 0 {
+		o.SetGeneration(o.GetGeneration() + 1)
+	}
+	if t := o.GetDeletionTimestamp(); t == nil || t.After(now) {
+		t := metav1.NewTime(now).Rfc3339Copy()
+		o.SetDeletionTimestamp(&t)
+	}
+	zero := int64(0)
+	o.SetDeletionGracePeriodSeconds(&zero)
 }
 
-// remove takes the record out of the store; last is the object as it is told to watchers.
-func (d *Door) remove(ctx context.Context, c *Call, row *api.Row, rec *store.Record, last Object) (*Result, error) {
-	next, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Attach: func(revision uint64) any {
+// remove takes the record out of the store and returns its object as watchers are told of it: as it last was, under the
+// revision of its end.
+func (d *Door) remove(ctx context.Context, c *Call, row *api.Row, rec *store.Record) (Object, error) {
+	last := shallow(ObjectOf(rec))
+	_, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Attach: func(revision uint64) any {
 		last.SetResourceVersion(format(revision))
 		return last
 	}})
@@ -140,42 +199,50 @@ func (d *Door) remove(ctx context.Context, c *Call, row *api.Row, rec *store.Rec
 	if h := d.hooks[row.GR()]; h != nil {
 		h.Release(last)
 	}
-	return stored(next), nil
+	return last, nil
+}
+
+// shallow copies the struct itself, so that its own fields can be set; all below it stays shared.
+func shallow(o Object) Object {
+	c := reflect.New(reflect.TypeOf(o).Elem())
+	c.Elem().Set(reflect.ValueOf(o).Elem())
+	return c.Interface().(Object)
 }
 
 func precondition(c *Call, p *metav1.Preconditions, current Object) error {
 	if p == nil {
 		return nil
 	}
+	kind := schema.GroupResource{Group: c.Row.Hub().Group, Resource: c.Row.Hub().Kind}
 	if p.UID != nil && *p.UID != current.GetUID() {
-		return apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, current.GetUID()))
+		return apierrors.NewConflict(kind, c.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, current.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != current.GetResourceVersion() {
-		return apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, current.GetResourceVersion()))
+		return apierrors.NewConflict(kind, c.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, current.GetResourceVersion()))
 	}
 	return nil
 }
 
-// graceOf returns the seconds an object is given to end: only pods that a node has, and that still run, get any.
-func graceOf(row *api.Row, o Object, opts *metav1.DeleteOptions) int64 {
-	pod, ok := o.(*corev1.Pod)
-	if !ok {
-		return 0
-	}
-	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	switch {
-	case opts.GracePeriodSeconds != nil:
-		grace = *opts.GracePeriodSeconds
-	case pod.Spec.TerminationGracePeriodSeconds != nil:
-		grace = *pod.Spec.TerminationGracePeriodSeconds
-	}
-	if grace < 0 {
-		grace = 1
-	}
+// graceOf returns the seconds a pod is given to end: none unless a node has it and it still runs.
+func graceOf(pod *corev1.Pod, opts *metav1.DeleteOptions) int64 {
 	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
 		return 0
 	}
-	return grace
+	switch {
+	case opts.GracePeriodSeconds != nil:
+		return positive(*opts.GracePeriodSeconds)
+	case pod.Spec.TerminationGracePeriodSeconds != nil:
+		return positive(*pod.Spec.TerminationGracePeriodSeconds)
+	}
+	return 0
+}
+
+// positive reads a grace period: a negative one counts as the shortest there is.
+func positive(seconds int64) int64 {
+	if seconds < 0 {
+		return 1
+	}
+	return seconds
 }
 
 // finalizersFor adds or takes the finalizers that a propagation policy stands for.
@@ -203,12 +270,6 @@ func finalizersFor(row *api.Row, o Object, opts *metav1.DeleteOptions) []string 
 		out = append(out, metav1.FinalizerDeleteDependents)
 	}
 	return out
-}
-
-// heldBySpec reports whether the object has finalizers of its own kind: a namespace's content.
-func heldBySpec(o Object) bool {
-	ns, ok := o.(*corev1.Namespace)
-	return ok && len(ns.Spec.Finalizers) > 0
 }
 
 // DeleteCollection deletes every object that opts select and returns the list of them as they last were.

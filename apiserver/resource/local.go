@@ -2,7 +2,9 @@ package resource
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -191,15 +193,13 @@ func Mark(row *api.Row, c *Change) Object {
 	return o
 }
 
-// StatusOf returns the Status that tells a client about err.
+// StatusOf returns the Status that tells a client about err. An error that says nothing of its own is a 500 without a reason.
 func StatusOf(err error) *metav1.Status {
-	s := apierrors.APIStatus(nil)
-	if e, ok := err.(apierrors.APIStatus); ok {
-		s = e
-	} else {
-		s = apierrors.NewInternalError(err)
+	var own apierrors.APIStatus
+	if errors.As(err, &own) {
+		st := own.Status()
+		st.Kind, st.APIVersion = "Status", "v1"
+		return &st
 	}
-	st := s.Status()
-	st.Kind, st.APIVersion = "Status", "v1"
-	return &st
+	return &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}
 }

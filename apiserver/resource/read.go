@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,8 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"karve/api"
+	"karve/api/convert"
 	rowfields "karve/api/fields"
 	"karve/store"
 )
@@ -51,7 +55,7 @@ func (p *Page) ListMeta() metav1.ListMeta {
 type Selector struct {
 	labels labels.Selector
 	fields fields.Selector
-	get    func(Object) fields.Set
+	get    func(runtime.Object) fields.Set
 	// name is set when the field selector asks for exactly one name.
 	name string
 }
@@ -67,13 +71,13 @@ func (s *Selector) Matches(o Object) bool {
 // Everything reports whether the selector picks all objects.
 func (s *Selector) Everything() bool { return s.labels == nil && s.fields == nil }
 
-// NewSelector parses the selectors of opts for a row; the errors are BadRequest as upstream words them.
+// NewSelector parses the selectors of opts in the terms of a row; the errors are BadRequest as upstream words them.
 func NewSelector(row *api.Row, opts *metav1.ListOptions) (*Selector, error) {
 	s := &Selector{}
 	if opts.LabelSelector != "" {
 		sel, err := labels.Parse(opts.LabelSelector)
 		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", strings.TrimPrefix(err.Error(), "unable to parse requirement: ")))
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		if !sel.Empty() {
 			s.labels = sel
@@ -86,31 +90,18 @@ func NewSelector(row *api.Row, opts *metav1.ListOptions) (*Selector, error) {
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	supported := rowfields.Supported(row.GVK())
-	for _, r := range sel.Requirements() {
-		if r.Field == "metadata.name" || (r.Field == "metadata.namespace" && (row.Namespaced || row.Resource == "namespaces")) || contains(supported, r.Field) {
-			continue
-		}
-		return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
+	sel, err = sel.Transform(func(label, value string) (string, string, error) { return rowfields.Convert(row.GVK(), label, value) })
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if sel.Empty() {
 		return s, nil
 	}
 	s.fields = sel
-	own := rowfields.For(row.GVK())
-	s.get = func(o Object) fields.Set {
-		var set fields.Set
-		if own != nil {
-			set = own(o)
-		}
-		if set == nil {
-			set = fields.Set{}
-		}
-		set["metadata.name"] = o.GetName()
-		if row.Namespaced {
-			set["metadata.namespace"] = o.GetNamespace()
-		}
-		return set
+	s.get = rowfields.For(row.GVK())
+	if row != row.Hub() {
+		own := s.get
+		s.get = func(o runtime.Object) fields.Set { return own(convert.To(o, row.GVK())) }
 	}
 	if name, ok := sel.RequiresExactMatch("metadata.name"); ok {
 		s.name = name
@@ -118,24 +109,46 @@ func NewSelector(row *api.Row, opts *metav1.ListOptions) (*Selector, error) {
 	return s, nil
 }
 
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}
-
+// continueToken says where a list goes on, as upstream encodes it: Start is the first key below the list's prefix that may
+// still come.
 type continueToken struct {
 	Version  string `json:"v"`
 	Revision int64  `json:"rv"`
 	Start    string `json:"start"`
 }
 
+const tokenVersion = "meta.k8s.io/v1"
+
+func (t continueToken) encode() string {
+	b, _ := json.Marshal(t)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func decodeToken(text string) (t continueToken, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		err = json.Unmarshal(raw, &t)
+	}
+	switch {
+	case err != nil:
+	case t.Version != tokenVersion:
+		err = fmt.Errorf("server does not recognize this encoded version %s", t.Version)
+	case t.Revision == 0:
+		err = fmt.Errorf("incorrect encoded start resourceVersion (version %s)", tokenVersion)
+	case t.Start == "":
+		err = fmt.Errorf("encoded start key empty (version %s)", tokenVersion)
+	case path.Clean("/"+t.Start) != "/"+strings.TrimPrefix(t.Start, "/"): // it must not climb out of the collection
+		err = errors.New(t.Start)
+	}
+	if err != nil {
+		err = apierrors.NewBadRequest("invalid continue token: continue key is not valid: " + err.Error())
+	}
+	return t, err
+}
+
 // List reads a collection, or the next page of one.
 func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Page, error) {
-	sel, err := NewSelector(c.Row.Hub(), opts)
+	sel, err := NewSelector(c.Row, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +160,10 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 	if after != "" {
 		after = prefix + after
 	}
+	limit := opts.Limit
+	if opts.ResourceVersion == "0" { // upstream's cache answers this, and it knows no pages
+		limit = 0
+	}
 	page := &Page{Revision: view.Revision(), Records: []*store.Record{}}
 	last, more, rest := "", false, int64(0)
 	visit := func(r *store.Record) bool {
@@ -154,7 +171,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 		if o == nil || !sel.Matches(o) {
 			return true
 		}
-		if opts.Limit > 0 && int64(len(page.Records)) >= opts.Limit {
+		if limit > 0 && int64(len(page.Records)) >= limit {
 			more = true
 			if !sel.Everything() {
 				return false
@@ -171,11 +188,15 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 			visit(r)
 		}
 	} else {
+		if cut, ok := strings.CutSuffix(after, "\x00"); ok {
+			after = cut
+		} else if r := view.Get(after); r != nil { // a token may name a key that is itself yet to come
+			visit(r)
+		}
 		view.Scan(prefix, after, visit)
 	}
 	if more {
-		token, _ := json.Marshal(continueToken{Version: "meta.k8s.io/v1", Revision: int64(view.Revision()), Start: strings.TrimPrefix(last, prefix)})
-		page.Continue = base64.RawURLEncoding.EncodeToString(token)
+		page.Continue = continueToken{Version: tokenVersion, Revision: int64(view.Revision()), Start: strings.TrimPrefix(last, prefix) + "\x00"}.encode()
 		if sel.Everything() {
 			page.Remaining = &rest
 		}
@@ -187,16 +208,15 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *store.View, after string, err error) {
 	rv, match := opts.ResourceVersion, opts.ResourceVersionMatch
 	if opts.Continue != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(opts.Continue)
-		var t continueToken
-		if err != nil || json.Unmarshal(raw, &t) != nil || t.Version != "meta.k8s.io/v1" || t.Start == "" {
-			return nil, "", apierrors.NewBadRequest("continue key is not valid: encoded using an unknown version")
-		}
-		if t.Revision < 0 { // the client chose to go on at the newest state
-			return d.store.View(), t.Start, nil
+		t, err := decodeToken(opts.Continue)
+		if err != nil {
+			return nil, "", err
 		}
 		if rv != "" && rv != "0" {
 			return nil, "", apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		if t.Revision < 0 { // the client chose to go on at the newest state
+			return d.store.View(), t.Start, nil
 		}
 		view := d.views.find(uint64(t.Revision), d.now())
 		if view == nil {
@@ -221,9 +241,8 @@ func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *sto
 // expiredContinue answers 410 with a token that goes on at the newest state, as upstream does.
 func (d *Door) expiredContinue(t continueToken) error {
 	t.Revision = -1
-	token, _ := json.Marshal(t)
 	e := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.")
-	e.ErrStatus.ListMeta.Continue = base64.RawURLEncoding.EncodeToString(token)
+	e.ErrStatus.ListMeta.Continue = t.encode()
 	return e
 }
 

@@ -5,12 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"karve/api"
+	"karve/api/convert"
 	"karve/api/strategy"
 	"karve/api/validation"
 	"karve/apiserver/admission"
@@ -31,42 +36,60 @@ func (d *Door) Update(ctx context.Context, c *Call, obj Object) (*Result, error)
 	if err := c.place(obj); err != nil {
 		return nil, err
 	}
-	if obj.GetName() != c.Name {
-		if obj.GetName() != "" {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), c.Name))
-		}
-		obj.SetName(c.Name)
+	if err := c.named(obj); err != nil {
+		return nil, err
 	}
+	c.dedupOwners(obj)
 	row := c.Row.Hub()
 	d.setDefaults(row, obj)
 	st := strategy.For(row.GVK())
 	if c.Sub == "" && st.AllowCreateOnUpdate && d.store.Get(c.key()) == nil {
-		if obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" || obj.GetUID() != "" {
-			return nil, apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(gone(obj)))
+		if !unconditional(obj) || obj.GetUID() != "" {
+			return nil, c.otherUID(obj.GetUID(), "")
 		}
-		return d.Create(ctx, c, obj)
+		return d.insert(ctx, c, obj, true)
 	}
-	unconditional := obj.GetResourceVersion() == ""
+	unconditional := unconditional(obj)
 	tries := 1
 	if unconditional {
 		tries = optimistic
 	}
 	return d.write(ctx, c, tries, func(current Object) (Object, error) {
+		if obj.GetUID() != "" && obj.GetUID() != current.GetUID() {
+			return nil, c.otherUID(obj.GetUID(), current.GetUID())
+		}
 		want := obj.DeepCopyObject().(Object)
 		if unconditional && c.Sub == "" && !st.AllowUnconditionalUpdate {
-			return nil, apierrors.NewInvalid(row.GVK().GroupKind(), c.Name, field.ErrorList{
+			return nil, apierrors.NewInvalid(schema.GroupKind{Group: c.Row.Group, Kind: c.Row.Resource}, c.Name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})
 		}
 		if unconditional {
 			want.SetResourceVersion(current.GetResourceVersion())
 		}
-		reset := st.ResetFields[c.Sub]
-		return d.managers.Update(row, c.Sub, reset, current, want, c.Manager).(Object), nil
+		return d.track(c, current, want), nil
 	})
 }
 
-func gone(obj Object) string {
-	return fmt.Sprintf("StorageError: invalid object, Code: 4, Key: , ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: ", obj.GetUID())
+// unconditional says that obj replaces whatever is there: it names no revision.
+func unconditional(obj Object) bool {
+	rv := obj.GetResourceVersion()
+	return rv == "" || rv == "0"
+}
+
+// named refuses an object under another name than the request's, or under none.
+func (c *Call) named(obj Object) error {
+	switch obj.GetName() {
+	case c.Name:
+		return nil
+	case "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", c.Name))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), c.Name))
+}
+
+// otherUID is the conflict of a client that means another object of the same name, in the words of upstream's store.
+func (c *Call) otherUID(meant, have types.UID) error {
+	return apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: %s", c.key(), meant, have))
 }
 
 // PatchOptions are the options of a patch beyond the call's own.
@@ -79,9 +102,8 @@ type PatchOptions struct {
 // Patch changes an object by a JSON, merge or strategic merge patch.
 func (d *Door) Patch(ctx context.Context, c *Call, kind types.PatchType, body []byte, opts PatchOptions) (*Result, error) {
 	row := c.Row.Hub()
-	st := strategy.For(row.GVK())
 	return d.write(ctx, c, optimistic, func(current Object) (Object, error) {
-		out, strict, err := patch.Apply(current, kind, body)
+		out, strict, err := patch.Apply(c.view(current), kind, body)
 		if err != nil {
 			return nil, err
 		}
@@ -90,40 +112,39 @@ func (d *Door) Patch(ctx context.Context, c *Call, kind types.PatchType, body []
 				return nil, err
 			}
 		}
-		want := out.(Object)
-		if want.GetName() != c.Name || want.GetNamespace() != current.GetNamespace() {
-			if want.GetNamespace() != current.GetNamespace() {
-				return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
-			}
-			if want.GetName() != c.Name {
-				return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", want.GetName(), c.Name))
-			}
+		want := convert.To(out, row.GVK()).(Object)
+		if want.GetNamespace() != current.GetNamespace() {
+			return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		}
+		if err := c.named(want); err != nil {
+			return nil, err
 		}
 		d.setDefaults(row, want)
-		return d.managers.Update(row, c.Sub, st.ResetFields[c.Sub], current, want, c.Manager).(Object), nil
+		c.dedupOwners(want)
+		return d.track(c, current, want), nil
 	})
 }
 
 // ServerSideApply merges a manager's intent (untyped, as sent) into an object, creating it when it is not there.
 func (d *Door) ServerSideApply(ctx context.Context, c *Call, intent Object, opts PatchOptions) (*Result, error) {
 	row := c.Row.Hub()
-	st := strategy.For(row.GVK())
-	reset := st.ResetFields[c.Sub]
+	reset := strategy.For(row.GVK()).ResetFields[c.Sub]
 	apply := func(live Object) (Object, error) {
-		out, err := d.managers.Apply(row, c.Sub, reset, live, intent.DeepCopyObject(), c.Manager, opts.Force)
+		out, err := d.managers.Apply(c.Row, c.Sub, reset, c.view(live), intent.DeepCopyObject(), c.Manager, opts.Force)
 		if err != nil {
 			return nil, err
 		}
-		return out.(Object), nil
+		return convert.To(out, row.GVK()).(Object), nil
 	}
 	for attempt := 0; ; attempt++ {
 		if d.store.Get(c.key()) != nil {
 			r, err := d.write(ctx, c, optimistic, func(current Object) (Object, error) {
 				out, err := apply(current)
-				if err == nil {
-					d.setDefaults(row, out)
+				if err != nil {
+					return nil, err
 				}
-				return out, err
+				d.setDefaults(row, out)
+				return out, c.named(out)
 			})
 			if !apierrors.IsNotFound(err) || c.Sub != "" || attempt == optimistic {
 				return r, err
@@ -141,10 +162,11 @@ func (d *Door) ServerSideApply(ctx context.Context, c *Call, intent Object, opts
 		if err != nil {
 			return nil, err
 		}
-		if err := c.place(obj); err != nil {
+		if err := c.named(obj); err != nil {
 			return nil, err
 		}
-		r, err := d.Create(ctx, c, obj)
+		obj.SetResourceVersion("")
+		r, err := d.insert(ctx, c, obj, false)
 		if !apierrors.IsAlreadyExists(err) || attempt == optimistic {
 			return r, err
 		}
@@ -182,11 +204,8 @@ func (d *Door) write(ctx context.Context, c *Call, tries int, make change) (*Res
 	}
 }
 
-// sameObject checks that the client means this object at this revision.
+// sameObject checks that the client means the object at this revision.
 func (c *Call) sameObject(want, current Object) error {
-	if want.GetUID() != "" && want.GetUID() != current.GetUID() {
-		return apierrors.NewConflict(c.Row.GR(), c.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want.GetUID(), current.GetUID()))
-	}
 	if rv := want.GetResourceVersion(); rv != "" && rv != "0" && rv != current.GetResourceVersion() {
 		return apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(modified))
 	}
@@ -222,20 +241,26 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		undo()
 		return nil, err
 	}
+	tidy(want)
 	if c.DryRun {
 		undo()
 		want.SetResourceVersion(current.GetResourceVersion())
 		return &Result{Object: want}, nil
 	}
-	if finished(want) {
-		return d.remove(ctx, c, row, rec, want)
+	if finished(want, current) {
+		// The client gets what it asked for; watchers are told of the object as it was stored.
+		if _, err := d.remove(ctx, c, row, rec); err != nil {
+			return nil, err
+		}
+		want.SetResourceVersion(current.GetResourceVersion())
+		return &Result{Object: want}, nil
 	}
-	value, err := encode(row, want)
+	value, same, err := encodeChange(row, rec, current, want)
 	if err != nil {
 		undo()
 		return nil, apierrors.NewInternalError(err)
 	}
-	if bytes.Equal(value, rec.Value) { // nothing changed: no revision is spent
+	if same { // nothing changed: no revision is spent
 		return stored(rec), nil
 	}
 	next, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Value: value, Attach: func(revision uint64) any {
@@ -251,6 +276,28 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		return nil, d.failed(c, "update", c.Name, err)
 	}
 	return stored(next), nil
+}
+
+// encodeChange returns the stored form of want, and whether it says what is stored already. The times at which managers last
+// wrote are no change by themselves.
+func encodeChange(row *api.Row, rec *store.Record, current, want Object) (value []byte, same bool, err error) {
+	fields := want.GetManagedFields()
+	if onlyTimesDiffer(fields, current.GetManagedFields()) {
+		want.SetManagedFields(current.GetManagedFields())
+		if value, err = encode(row, want); err != nil || bytes.Equal(value, rec.Value) {
+			return value, err == nil, err
+		}
+		want.SetManagedFields(fields)
+	}
+	value, err = encode(row, want)
+	return value, err == nil && bytes.Equal(value, rec.Value), err
+}
+
+func onlyTimesDiffer(a, b []metav1.ManagedFieldsEntry) bool {
+	return slices.EqualFunc(a, b, func(x, y metav1.ManagedFieldsEntry) bool {
+		return x.Manager == y.Manager && x.Operation == y.Operation && x.APIVersion == y.APIVersion && x.Subresource == y.Subresource &&
+			x.FieldsType == y.FieldsType && (x.FieldsV1 == nil) == (y.FieldsV1 == nil) && (x.FieldsV1 == nil || x.FieldsV1.Equal(*y.FieldsV1))
+	})
 }
 
 // keepMeta carries over what a client cannot change by leaving it out.
@@ -274,12 +321,13 @@ func keepMeta(want, current Object) {
 }
 
 // finished reports whether an update took away the last thing that kept a deleted object alive.
-func finished(o Object) bool {
-	if o.GetDeletionTimestamp() == nil || len(o.GetFinalizers()) > 0 {
+func finished(want, current Object) bool {
+	if current.GetDeletionTimestamp() == nil || len(want.GetFinalizers()) > 0 {
 		return false
 	}
-	if g := o.GetDeletionGracePeriodSeconds(); g != nil && *g > 0 {
+	if g := current.GetDeletionGracePeriodSeconds(); g != nil && *g > 0 {
 		return false
 	}
-	return !heldBySpec(o)
+	ns, ok := want.(*corev1.Namespace)
+	return !ok || len(ns.Spec.Finalizers) == 0
 }

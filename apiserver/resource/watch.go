@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"karve/store"
@@ -39,7 +40,7 @@ type Watch struct {
 
 // Watch opens a watch after the revision of opts, or with the present state as its first events when there is none.
 func (d *Door) Watch(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Watch, error) {
-	sel, err := NewSelector(c.Row.Hub(), opts)
+	sel, err := NewSelector(c.Row, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func (d *Door) Watch(ctx context.Context, c *Call, opts *metav1.ListOptions) (*W
 	after := uint64(0)
 	if rv != "" && rv != "0" {
 		if after, err = strconv.ParseUint(rv, 10, 64); err != nil {
-			return nil, invalidVersion(rv, err)
+			return nil, field.Invalid(field.NewPath("resourceVersion"), rv, err.Error()) // upstream answers 500 with these words
 		}
 		if send {
 			if err := d.reach(ctx, rv); err != nil {
@@ -162,7 +163,7 @@ func (w *Watch) change(ev *store.Event) (Change, bool) {
 func (c *Change) Object() Object {
 	o := ObjectOf(c.Record)
 	if c.Revision != 0 {
-		o = o.DeepCopyObject().(Object)
+		o = shallow(o)
 		o.SetResourceVersion(format(c.Revision))
 	}
 	return o

@@ -5,12 +5,13 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -60,11 +61,11 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, i *request.Info,
 func (x *exchange) serve(user *authn.User) error {
 	i, r := x.info, x.r
 	if x.row == nil || i.Namespace != "" && !x.row.Namespaced && x.row.Resource != "namespaces" {
-		return errUnknown
+		return NotFound()
 	}
 	if i.Subresource != "" {
 		if x.sub = x.row.Subresource(i.Subresource); x.sub == nil {
-			return errUnknown
+			return NotFound()
 		}
 	}
 	manager := patch.ManagerOr(r.URL.Query().Get("fieldManager"), r.UserAgent())
@@ -72,27 +73,56 @@ func (x *exchange) serve(user *authn.User) error {
 	if !x.row.Namespaced {
 		x.call.Namespace = ""
 	}
+	if i.HasRest && !connects[i.Subresource] {
+		return NotFound()
+	}
+	if !x.allowed() {
+		return methodNotAllowed()
+	}
+	if why := path.IsValidPathSegmentName(i.Name); len(why) > 0 {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", i.Name, strings.Join(why, ";")))
+	}
 	if connects[i.Subresource] {
 		x.Connect(x.w, r, i, x.call)
 		return nil
 	}
-	if !x.allowed() {
-		return apierrors.NewMethodNotSupported(x.row.GR(), i.Verb)
-	}
-	forms := []string{"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
-	acc, ok := request.Negotiate(r, forms...)
+	acc, ok := request.Negotiate(r, "Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 	if !ok {
-		return NotAcceptable()
+		return NotAcceptable(r, i.Name == "" && r.Method == http.MethodGet)
 	}
 	x.acc = acc
 	return x.dispatch()
 }
 
+// allowed reports whether the path serves the method. Across namespaces a collection can only be read, and a create has
+// its name in the body.
 func (x *exchange) allowed() bool {
+	i := x.info
 	if x.sub != nil {
-		return x.sub.Has(x.info.Verb) || x.info.Verb == "create" && x.sub.Has("create")
+		return x.sub.Has(i.Verb) || connects[i.Subresource] && x.sub.Has(connectVerb(x.r.Method))
 	}
-	return x.row.Has(x.info.Verb)
+	switch i.Verb {
+	case "create":
+		return x.row.Has("create") && i.Name == "" && (i.Namespace != "" || !x.row.Namespaced)
+	case "deletecollection":
+		return x.row.Has(i.Verb) && (i.Namespace != "" || !x.row.Namespaced)
+	case "patch", "update":
+		return x.row.Has(i.Verb) && i.Name != ""
+	}
+	return x.row.Has(i.Verb)
+}
+
+// connectVerb is the verb that discovery lists a method of a connection under.
+func connectVerb(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return "get"
+	case http.MethodPost:
+		return "create"
+	case http.MethodPut:
+		return "update"
+	}
+	return strings.ToLower(method)
 }
 
 func (x *exchange) dispatch() error {
@@ -117,10 +147,8 @@ func (x *exchange) dispatch() error {
 	case "deletecollection":
 		return x.deleteCollection()
 	}
-	return apierrors.NewMethodNotSupported(x.row.GR(), x.info.Verb)
+	return methodNotAllowed()
 }
-
-var errUnknown = errors.New("no such resource")
 
 func (x *exchange) warn(text string) {
 	x.w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
@@ -128,7 +156,7 @@ func (x *exchange) warn(text string) {
 
 func (x *exchange) get() error {
 	if x.row.Prefix == "" {
-		return x.call.NotFound()
+		return apierrors.NewNotFound(schema.GroupResource{Group: x.row.Group, Resource: x.row.Singular}, x.call.Name)
 	}
 	rec, err := x.Door.Get(x.r.Context(), x.call, x.r.URL.Query().Get("resourceVersion"))
 	if err != nil {
@@ -138,7 +166,7 @@ func (x *exchange) get() error {
 }
 
 func (x *exchange) list() error {
-	opts, err := listOptions(x.r.URL.Query())
+	opts, err := listOptions(x.r.URL.Query(), false)
 	if err != nil {
 		return err
 	}
@@ -160,7 +188,9 @@ func (x *exchange) create() error {
 	into := x.row
 	kind := x.row.GVK()
 	if x.sub != nil && x.sub.Kind != "" {
-		kind = schema.GroupVersionKind{Group: x.sub.Group, Version: x.sub.Version, Kind: x.sub.Kind}
+		if kind.Kind = x.sub.Kind; x.sub.Version != "" {
+			kind.Group, kind.Version = x.sub.Group, x.sub.Version
+		}
 		into = nil
 	}
 	obj, err := x.readBody(kind, into, v)
@@ -175,9 +205,6 @@ func (x *exchange) create() error {
 		return x.writeObject(http.StatusCreated, out)
 	}
 	o := obj.(resource.Object)
-	if x.info.Name != "" { // POST to a named path is not a create
-		return apierrors.NewMethodNotSupported(x.row.GR(), "POST")
-	}
 	res, err := x.Door.Create(x.r.Context(), x.call, o)
 	return x.writeResult(res, err)
 }
@@ -201,24 +228,34 @@ func (x *exchange) patch() error {
 		return err
 	}
 	kind := types.PatchType(request.ContentType(x.r))
-	body, err := readAll(x.w, x.r)
+	if err := patchable(kind); err != nil {
+		return err
+	}
+	if v.body, err = readAll(x.w, x.r); err != nil {
+		return err
+	}
+	opts := resource.PatchOptions{Force: x.force(), Strict: v.strictPatch}
+	if kind != types.ApplyYAMLPatchType {
+		res, err := x.Door.Patch(x.r.Context(), x.call, kind, v.body, opts)
+		return x.writeResult(res, err)
+	}
+	intent, err := x.readIntent(v.body, x.row.GVK(), v)
 	if err != nil {
 		return err
 	}
-	opts := resource.PatchOptions{Force: x.r.URL.Query().Get("force") == "true", Strict: v.strict}
+	res, err := x.Door.ServerSideApply(x.r.Context(), x.call, intent, opts)
+	return x.writeResult(res, err)
+}
+
+// force says whether an apply takes over what others own.
+func (x *exchange) force() bool { return request.Flag(x.r.URL.Query(), "force") }
+
+func patchable(kind types.PatchType) error {
 	switch kind {
-	case types.ApplyYAMLPatchType:
-		intent, err := x.readIntent(body, v)
-		if err != nil {
-			return err
-		}
-		res, err := x.Door.ServerSideApply(x.r.Context(), x.call, intent, opts)
-		return x.writeResult(res, err)
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
-		res, err := x.Door.Patch(x.r.Context(), x.call, kind, body, opts)
-		return x.writeResult(res, err)
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
+		return nil
 	}
-	return unsupportedMedia([]string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)})
+	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType))
 }
 
 func (x *exchange) delete() error {
@@ -247,7 +284,7 @@ func (x *exchange) deleteCollection() error {
 	if err != nil {
 		return err
 	}
-	list, err := listOptions(x.r.URL.Query())
+	list, err := listOptions(x.r.URL.Query(), false)
 	if err != nil {
 		return err
 	}

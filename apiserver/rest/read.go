@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
 
 	"karve/api"
 	"karve/api/codec"
@@ -34,18 +37,43 @@ const maxBody = 3 * 1024 * 1024
 type validation struct {
 	mode string
 	warn func(string)
+	// body is the patch being applied, if it is one.
+	body []byte
 }
 
-func (v *validation) strict(errs []error) error {
-	switch v.mode {
-	case metav1.FieldValidationStrict:
-		return apierrors.NewBadRequest(patch.StrictMessage(errs))
-	case metav1.FieldValidationWarn:
+// strict judges problems of a body that is to be a want.
+func (v *validation) strict(errs []error, got, want schema.GroupVersionKind) error {
+	if v.mode == metav1.FieldValidationStrict {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %s", got.Kind, got.Version, want.Kind, patch.StrictMessage(errs)))
+	}
+	v.note(errs)
+	return nil
+}
+
+// strictPatch judges problems that a patch brought in.
+func (v *validation) strictPatch(errs []error) error {
+	if v.mode == metav1.FieldValidationStrict {
+		return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), v.patch(), patch.StrictMessage(errs))})
+	}
+	v.note(errs)
+	return nil
+}
+
+func (v *validation) note(errs []error) {
+	if v.mode == metav1.FieldValidationWarn {
 		for _, e := range errs {
 			v.warn(e.Error())
 		}
 	}
-	return nil
+}
+
+// patch is the patch as an error quotes it.
+func (v *validation) patch() string {
+	var m map[string]any
+	if json.Unmarshal(v.body, &m) == nil {
+		return fmt.Sprintf("%+v", m)
+	}
+	return string(v.body)
 }
 
 func (x *exchange) writeOptions(kind string) (*validation, error) {
@@ -90,7 +118,7 @@ func (x *exchange) readBody(kind schema.GroupVersionKind, row *api.Row, v *valid
 	media := request.ContentType(x.r)
 	s := codec.Serializer(media, v.mode != metav1.FieldValidationIgnore)
 	if s == nil {
-		return nil, unsupportedMedia([]string{codec.JSON, codec.YAML, codec.Protobuf, "application/cbor"})
+		return nil, unsupportedMedia()
 	}
 	body, err := readAll(x.w, x.r)
 	if err != nil {
@@ -101,25 +129,42 @@ func (x *exchange) readBody(kind schema.GroupVersionKind, row *api.Row, v *valid
 		return nil, apierrors.NewInternalError(err)
 	}
 	obj, got, err := s.Decode(body, &kind, into)
+	if err != nil && got != nil && olderForms[*got] == kind && media != codec.Protobuf {
+		*got, obj, err = kind, into, yaml.Unmarshal(body, into)
+	}
 	if err != nil {
 		strict, ok := runtime.AsStrictDecodingError(err)
 		if !ok || obj == nil {
 			return nil, undecodable(got, kind, err, body)
 		}
-		if err := v.strict(strict.Errors()); err != nil {
+		if err := v.strict(strict.Errors(), *got, kind); err != nil {
 			return nil, err
 		}
 	}
-	if got.GroupVersion() != kind.GroupVersion() && !(x.sub != nil && got.Kind == kind.Kind) {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), kind.GroupVersion()))
+	if got.Kind != kind.Kind || got.Group != kind.Group {
+		return nil, undecodable(got, kind, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, family(kind.Group), kind.Kind), body)
 	}
-	if got.Kind != kind.Kind {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %s", kind.Kind, got.Kind))
+	if got.Version != kind.Version && x.sub == nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), kind.GroupVersion()))
 	}
 	if row != nil && !row.Stored.Empty() {
 		obj = convert.To(obj, row.Stored)
 	}
 	return obj, nil
+}
+
+// olderForms are versions of bodies, no longer served by themselves, that are still taken for their present one.
+var olderForms = map[schema.GroupVersionKind]schema.GroupVersionKind{
+	{Group: "policy", Version: "v1beta1", Kind: "Eviction"}: {Group: "policy", Version: "v1", Kind: "Eviction"},
+}
+
+// family is what errors call the internal form of a group.
+func family(group string) string {
+	if group == "" {
+		return "core"
+	}
+	name, _, _ := strings.Cut(group, ".")
+	return name
 }
 
 func undecodable(got *schema.GroupVersionKind, want schema.GroupVersionKind, err error, body []byte) error {
@@ -129,57 +174,38 @@ func undecodable(got *schema.GroupVersionKind, want schema.GroupVersionKind, err
 	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, excerpt(body)))
 }
 
+// excerpt shows the beginning of a body: as text if it may be JSON, else as hexadecimal digits.
 func excerpt(b []byte) string {
 	const n = 30
 	if len(b) == 0 {
 		return "<empty>"
 	}
-	for _, c := range b[:min(n, len(b))] {
-		if c < 0x20 && c != '\n' && c != '\t' && c != '\r' || c >= 0x7f {
-			return fmt.Sprintf("%x", b[:min(n, len(b))]) + dots(len(b) > n)
-		}
+	head, more := b, ""
+	if len(b) > n {
+		head, more = b[:n], " ..."
 	}
-	return string(b[:min(n, len(b))]) + dots(len(b) > n)
+	if b[0] == '{' {
+		return string(head) + more
+	}
+	return hex.EncodeToString(head) + more
 }
 
-func dots(more bool) string {
-	if more {
-		return " ..."
-	}
-	return ""
-}
-
-// readIntent reads the body of a server-side apply and checks it against the kind without filling anything in.
-func (x *exchange) readIntent(body []byte, v *validation) (resource.Object, error) {
+// readIntent reads the body of a server-side apply as an untyped object of kind.
+func (x *exchange) readIntent(body []byte, kind schema.GroupVersionKind, v *validation) (resource.Object, error) {
 	intent, err := resource.Intent(body)
 	if err != nil {
 		return nil, err
 	}
-	got := intent.GetObjectKind().GroupVersionKind()
-	if got.Kind == "" || got.Version == "" {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid object type: %s", got))
-	}
-	if got != x.row.GVK() {
+	if got := intent.GetObjectKind().GroupVersionKind(); got != kind {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid object type: %s", got))
 	}
 	if v.mode != metav1.FieldValidationIgnore {
-		s := codec.Serializer(codec.YAML, true)
-		if _, _, err := s.Decode(body, nil, x.row.New()); err != nil {
-			if strict, ok := runtime.AsStrictDecodingError(err); ok {
-				if err := v.strict(strict.Errors()); err != nil {
-					return nil, err
-				}
+		if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil {
+			if v.mode == metav1.FieldValidationStrict {
+				return nil, apierrors.NewBadRequest("error strict decoding YAML: " + err.Error())
 			}
+			v.note([]error{err})
 		}
-	}
-	if intent.GetName() == "" {
-		intent.SetName(x.call.Name)
-	}
-	if intent.GetName() != x.call.Name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", intent.GetName(), x.call.Name))
-	}
-	if x.row.Namespaced && intent.GetNamespace() == "" {
-		intent.SetNamespace(x.call.Namespace)
 	}
 	return intent, nil
 }
@@ -194,9 +220,9 @@ func (x *exchange) deleteOptions() (*metav1.DeleteOptions, error) {
 	if len(body) > 0 {
 		s := codec.Serializer(request.ContentType(x.r), false)
 		if s == nil {
-			return nil, unsupportedMedia([]string{codec.JSON, codec.YAML, codec.Protobuf, "application/cbor"})
+			return nil, unsupportedMedia()
 		}
-		kind := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
+		kind := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
 		obj, _, err := s.Decode(body, &kind, opts)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
@@ -204,7 +230,8 @@ func (x *exchange) deleteOptions() (*metav1.DeleteOptions, error) {
 		if got, ok := obj.(*metav1.DeleteOptions); ok {
 			opts = got
 		} else {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("decoded object cannot be converted to DeleteOptions (%T)", obj))
+			got := obj.GetObjectKind().GroupVersionKind()
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("no kind %q is registered for version %q as options of a delete", got.Kind, got.GroupVersion()))
 		}
 	} else if err := deleteQuery(q, opts); err != nil {
 		return nil, err
@@ -237,14 +264,19 @@ func deleteQuery(q url.Values, opts *metav1.DeleteOptions) error {
 }
 
 // listOptions reads and checks the query of a list or watch.
-func listOptions(q url.Values) (*metav1.ListOptions, error) {
+func listOptions(q url.Values, watch bool) (*metav1.ListOptions, error) {
 	o := &metav1.ListOptions{}
 	if err := metav1.Convert_url_Values_To_v1_ListOptions(&q, o, nil); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	in := internalversion.ListOptions{Watch: o.Watch, AllowWatchBookmarks: o.AllowWatchBookmarks, ResourceVersion: o.ResourceVersion,
+	o.Watch = watch
+	in := internalversion.ListOptions{Watch: watch, AllowWatchBookmarks: o.AllowWatchBookmarks, ResourceVersion: o.ResourceVersion,
 		ResourceVersionMatch: o.ResourceVersionMatch, TimeoutSeconds: o.TimeoutSeconds, Limit: o.Limit, Continue: o.Continue, SendInitialEvents: o.SendInitialEvents,
 		LabelSelector: labels.Everything(), FieldSelector: fields.Everything()}
+	if from := o.ResourceVersion; watch && o.SendInitialEvents == nil && o.ResourceVersionMatch == "" && (from == "" || from == "0") {
+		yes := true // a watch from nowhere in particular is judged as the one it amounts to
+		in.SendInitialEvents, in.ResourceVersionMatch = &yes, metav1.ResourceVersionMatchNotOlderThan
+	}
 	if errs := listvalidation.ValidateListOptions(&in, true); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
 	}

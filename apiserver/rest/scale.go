@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	asv1 "k8s.io/api/autoscaling/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"karve/apiserver/patch"
@@ -38,7 +37,7 @@ func (x *exchange) scale() error {
 	case "patch":
 		return x.patchScale()
 	}
-	return apierrors.NewMethodNotSupported(x.row.GR(), x.info.Verb)
+	return methodNotAllowed()
 }
 
 func (x *exchange) patchScale() error {
@@ -46,28 +45,33 @@ func (x *exchange) patchScale() error {
 	if err != nil {
 		return err
 	}
+	kind := types.PatchType(request.ContentType(x.r))
+	if err := patchable(kind); err != nil {
+		return err
+	}
 	body, err := readAll(x.w, x.r)
 	if err != nil {
 		return err
 	}
-	kind := types.PatchType(request.ContentType(x.r))
+	var s *asv1.Scale
 	if kind == types.ApplyYAMLPatchType {
-		kind = types.MergePatchType
-		intent, err := resource.Intent(body)
+		intent, err := x.readIntent(body, asv1.SchemeGroupVersion.WithKind("Scale"), v)
 		if err != nil {
 			return err
 		}
-		if body, err = intent.(interface{ MarshalJSON() ([]byte, error) }).MarshalJSON(); err != nil {
-			return apierrors.NewBadRequest(err.Error())
+		s, err = x.Door.ApplyScale(x.r.Context(), x.call, intent, x.force())
+		if err != nil {
+			return err
 		}
+		return x.writeObject(http.StatusOK, s)
 	}
-	s, err := x.Door.Rescale(x.r.Context(), x.call, 5, func(s *asv1.Scale) (*asv1.Scale, error) {
+	s, err = x.Door.Rescale(x.r.Context(), x.call, 5, func(s *asv1.Scale) (*asv1.Scale, error) {
 		out, strict, err := patch.Apply(s, kind, body)
 		if err != nil {
 			return nil, err
 		}
 		if len(strict) > 0 {
-			if err := v.strict(strict); err != nil {
+			if err := v.strictPatch(strict); err != nil {
 				return nil, err
 			}
 		}

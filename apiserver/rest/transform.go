@@ -2,6 +2,7 @@ package rest
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -9,7 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"karve/api"
 	"karve/api/codec"
+	"karve/api/convert"
 	"karve/api/printcolumns"
 	"karve/apiserver/resource"
 )
@@ -53,7 +56,15 @@ func (x *exchange) transformList(p *resource.Page) (runtime.Object, error) {
 		t.SetGroupVersionKind(x.metaKind("Table"))
 		return t, nil
 	}
-	return nil, NotAcceptable()
+	if strings.HasPrefix(x.acc.As, "PartialObjectMetadata") {
+		return nil, notAcceptable(fmt.Sprintf("you requested PartialObjectMetadata, but the requested object is a list (%s)", goName(x.row, "List")))
+	}
+	return nil, NotAcceptable(x.r, true)
+}
+
+// goName is what errors call the type of a resource.
+func goName(row *api.Row, suffix string) string {
+	return "*" + family(row.Hub().Group) + "." + row.Kind + suffix
 }
 
 func (x *exchange) partial(o resource.Object) *metav1.PartialObjectMetadata {
@@ -72,14 +83,26 @@ func metaOf(o resource.Object) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace()}
 }
 
+// columns returns what a table of the answers of this request shows: a Scale is no object of the row's own.
+func (x *exchange) columns(objs []resource.Object) *printcolumns.Columns {
+	if x.sub != nil && x.sub.Kind != "" && len(objs) > 0 {
+		return printcolumns.For(kindOf(objs[0]))
+	}
+	return printcolumns.For(x.row.Hub().GVK())
+}
+
 // table renders objects as rows of the kind's columns; what each row carries of its object is the client's choice.
 func (x *exchange) table(objs []resource.Object) *metav1.Table {
-	cols := printcolumns.For(x.row.Hub().GVK())
+	cols := x.columns(objs)
 	t := &metav1.Table{ColumnDefinitions: cols.Defs, Rows: make([]metav1.TableRow, 0, len(objs))}
 	now := time.Now()
+	shown := func(o resource.Object) runtime.Object { return o }
+	if !x.row.Stored.Empty() {
+		shown = func(o resource.Object) runtime.Object { return convert.To(o, x.row.Stored) }
+	}
 	include := metav1.IncludeObjectPolicy(x.r.URL.Query().Get("includeObject"))
 	for _, o := range objs {
-		row := metav1.TableRow{Cells: cols.Row(o, now)}
+		row := metav1.TableRow{Cells: cols.Row(shown(o), now)}
 		switch include {
 		case metav1.IncludeNone:
 		case metav1.IncludeObject:

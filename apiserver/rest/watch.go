@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"karve/api/codec"
@@ -16,7 +17,7 @@ import (
 
 // watch streams changes until the client goes, the timeout ends it, or the watcher cannot keep up.
 func (x *exchange) watch() error {
-	opts, err := listOptions(x.r.URL.Query())
+	opts, err := listOptions(x.r.URL.Query(), true)
 	if err != nil {
 		return err
 	}
@@ -24,7 +25,7 @@ func (x *exchange) watch() error {
 		return err
 	}
 	if x.acc.As == "Table" && x.acc.MediaType == codec.Protobuf {
-		return NotAcceptable()
+		return NotAcceptable(x.r, true)
 	}
 	timeout := 30*time.Minute + rand.N(30*time.Minute)
 	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds > 0 {
@@ -86,7 +87,7 @@ func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http
 
 func (x *exchange) errorFrame(err error) ([]byte, error) {
 	st := resource.StatusOf(err)
-	b, e := objectBytes(st, metav1.SchemeGroupVersion.WithKind("Status"), x.acc.MediaType)
+	b, e := objectBytes(st, schema.GroupVersionKind{Version: "v1", Kind: "Status"}, x.acc.MediaType)
 	if e != nil {
 		return nil, e
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -85,7 +86,10 @@ func (x *exchange) writeObject(status int, o runtime.Object) error {
 	if m, ok := o.(resource.Object); ok && x.acc.As != "" {
 		o, gvk = x.transform(m)
 		if o == nil {
-			return NotAcceptable()
+			if x.acc.As == "PartialObjectMetadataList" {
+				return notAcceptable(fmt.Sprintf("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", goName(x.row, "")))
+			}
+			return NotAcceptable(x.r, false)
 		}
 	}
 	b, err := objectBytes(o, gvk, x.acc.MediaType)
@@ -234,7 +238,11 @@ func writeBytes(w http.ResponseWriter, r *http.Request, acc request.Accept, stat
 
 // WriteObject answers with any registered object in the form negotiated.
 func WriteObject(w http.ResponseWriter, r *http.Request, acc request.Accept, status int, o runtime.Object) {
-	b, err := objectBytes(o, o.GetObjectKind().GroupVersionKind(), acc.MediaType)
+	gvk := o.GetObjectKind().GroupVersionKind()
+	b, err := objectBytes(o, gvk, acc.MediaType)
+	if gvk.Version == "" && acc.MediaType != codec.Protobuf { // the oldest discovery documents name no version
+		b, err = json.Marshal(o)
+	}
 	if err != nil {
 		WriteError(w, r, apierrors.NewInternalError(err))
 		return

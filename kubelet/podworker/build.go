@@ -141,6 +141,8 @@ func containerStatus(in *Input, c *corev1.Container, init, ephemeral, stopping b
 		if st.State.Running != nil {
 			st.Resources = resources(c)
 			st.AllocatedResources = c.Resources.Requests
+		} else if old != nil { // what a stopped container had stays on record; the API keeps it anyway
+			st.Resources, st.AllocatedResources = old.Resources, old.AllocatedResources
 		}
 	}
 	if st.State.Running != nil && old != nil {

@@ -33,6 +33,8 @@ type Writer struct {
 type slot struct {
 	busy  bool
 	fails int
+	// ignored is a patch that the API took without changing anything: it will not say that, so it is not asked again.
+	ignored string
 }
 
 // New returns a writer that lives as long as ctx. done is told of each write, with the pod as the server then had it, or
@@ -59,7 +61,7 @@ func (w *Writer) Put(pod *corev1.Pod, want *corev1.PodStatus) (settled bool) {
 		w.log.Error("pod status not written", "pod", pod.Namespace+"/"+pod.Name, "err", err)
 		return true
 	}
-	if patch == nil {
+	if patch == nil || string(patch) == s.ignored {
 		return true
 	}
 	s.busy = true
@@ -91,7 +93,10 @@ func (w *Writer) write(pod *corev1.Pod, patch []byte, s *slot) {
 		s.fails = 0
 	}
 	w.mu.Lock()
-	s.busy = false
+	s.busy, s.ignored = false, ""
+	if err == nil && got.ResourceVersion == pod.ResourceVersion {
+		s.ignored = string(patch)
+	}
 	w.mu.Unlock()
 	if gone {
 		got = nil

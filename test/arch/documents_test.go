@@ -8,7 +8,7 @@ import (
 )
 
 // hard are the packages whose comment is not enough.
-var hard = []string{"store", "engine", "kubelet/podworker", "network/proxy", "scheduler", "apiserver"}
+var hard = []string{"store", "engine", "kubelet/podworker", "network/proxy", "scheduler"}
 
 const maxDesignLines = 150
 
@@ -21,6 +21,12 @@ var mention = regexp.MustCompile("`([a-z.][-A-Za-z0-9_.]*(?:/[-A-Za-z0-9_.]+)*/?
 // made are files that are named in documents and made by make or by running karve, or that a reader is to write.
 var made = regexp.MustCompile(`^(bin|engine/runtime/bin)(/|$)`)
 
+// declared is a file with something that is declared in it: `store/commit.go` (`Store.Commit` …
+var declared = regexp.MustCompile("`([-a-z0-9_./]+\\.go)`[ \n]+\\(`([A-Za-z.]+)`")
+
+// target is a target of the Makefile that a reader is told to make.
+var target = regexp.MustCompile("`(?:sudo )?make ([a-z]+)")
+
 func documentRules() []rule {
 	return []rule{
 		{
@@ -28,10 +34,36 @@ func documentRules() []rule {
 			why:   "a document that sends its reader to a file that was moved is worse than none",
 			check: checkMentions,
 			bait: map[string]string{
-				"docs/map.md":     "See `store/commit.go` and `store/`.\nSee `store/gone.go`.\nNot a path: `kubectl`, `a/b`, `v1.Pod`, `controller/NAME/plan.go`.\nFunction `store/commit.go` (`Commit`), and `store.Nope` in `store/commit.go`.\n",
-				"store/commit.go": "package store\n",
+				"docs/map.md":     "See `store/commit.go` and `store/`.\nSee `store/gone.go`.\nNot a path: `kubectl`, `a/b`, `v1.Pod`, `controller/NAME/plan.go`.\nIn `store/commit.go` (`Store.Commit`),\nand `store.Nope` in `store/commit.go`\n(`Gone` and more).\n",
+				"store/commit.go": "package store\ntype Store struct{}\nfunc (s *Store) Commit() {}\n",
 			},
-			caught: []string{"docs/map.md:2"},
+			caught: []string{"docs/map.md:2", "docs/map.md:5"},
+		},
+		{
+			name: "documents name targets that are there", where: "Documents",
+			why: "what a reader is told to type has to work",
+			check: func(t *tree) []finding {
+				mk := t.find("Makefile")
+				if mk == nil {
+					return nil
+				}
+				var out []finding
+				for _, f := range t.files {
+					if path.Ext(f.path) != ".md" {
+						continue
+					}
+					for i, l := range strings.Split(f.text, "\n") {
+						for _, m := range target.FindAllStringSubmatch(l, -1) {
+							if !strings.Contains("\n"+mk.text, "\n"+m[1]+":") {
+								out = append(out, finding{t.at(f, i+1), "make " + m[1] + ": the Makefile has no such target"})
+							}
+						}
+					}
+				}
+				return out
+			},
+			bait:   map[string]string{"Makefile": "build:\n\tgo build\n", "README.md": "`make build`, `sudo make gone`.\nto make more\n"},
+			caught: []string{"README.md:1"},
 		},
 		{
 			name: "hard packages explain themselves", where: "Documents",
@@ -100,8 +132,20 @@ func checkMentions(t *tree) []finding {
 				out = append(out, finding{t.at(f, i+1), p + " is not there"})
 			}
 		}
+		for _, m := range declared.FindAllStringSubmatchIndex(f.text, -1) {
+			in, name := t.find(f.text[m[2]:m[3]]), f.text[m[4]:m[5]]
+			name = name[strings.LastIndexByte(name, '.')+1:]
+			if in != nil && !declares(in.text, name) {
+				out = append(out, finding{t.at(f, 1+strings.Count(f.text[:m[2]], "\n")), in.path + " declares no " + name})
+			}
+		}
 	}
 	return out
+}
+
+// declares says whether a function, method or type of that name stands in a Go text.
+func declares(text, name string) bool {
+	return regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )` + regexp.QuoteMeta(name) + `\b`).MatchString(text)
 }
 
 var recordName = regexp.MustCompile(`^docs/adr/(\d{4})-[a-z0-9-]+\.md$`)

@@ -90,6 +90,9 @@ func pureRules() []rule {
 				"cmd/k/m.go":      "package main\nimport \"context\"\nfunc main() { _ = context.Background() }\n",
 			},
 			caught: []string{"store/a.go:4"},
+			waived: map[string]string{
+				"api/validation/crd.go": "the validator of custom resource definitions asks for a context and never waits; validation is pure and has none",
+			},
 		},
 	}
 }

@@ -26,9 +26,19 @@ var packages = []string{
 // program is the main function that the generated definitions are compiled with.
 const program = `package main
 
-import "karve/api/schema/gen/emit"
+import (
+	"fmt"
+	"os"
 
-func main() { emit.Main(GetOpenAPIDefinitions) }
+	"karve/api/schema/gen/emit"
+)
+
+func main() {
+	if err := emit.Write(os.Args[1], GetOpenAPIDefinitions); err != nil {
+		fmt.Fprintln(os.Stderr, "emit:", err)
+		os.Exit(1)
+	}
+}
 `
 
 func main() {

@@ -39,15 +39,8 @@ var everyGroup = map[string]bool{"DeleteOptions": true, "WatchEvent": true}
 
 type named interface{ OpenAPIModelName() string }
 
-// Main writes both files into the folder that is the program's argument.
-func Main(get common.GetOpenAPIDefinitions) {
-	if err := write(os.Args[1], get); err != nil {
-		fmt.Fprintln(os.Stderr, "emit:", err)
-		os.Exit(1)
-	}
-}
-
-func write(dir string, get common.GetOpenAPIDefinitions) error {
+// Write writes both files into the folder dir.
+func Write(dir string, get common.GetOpenAPIDefinitions) error {
 	defs := get(func(name string) spec.Ref { return spec.MustCreateRef(refPrefix + name) })
 	kinds := kinds()
 	v3, v2 := map[string]*spec.Schema{}, map[string]*spec.Schema{}

@@ -1,0 +1,66 @@
+package printcolumns
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func at(ago time.Duration) metav1.Time { return metav1.NewTime(now.Add(-ago)) }
+
+func TestPodStatus(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	yes := true
+	deleted := at(0)
+	waiting := func(reason string) corev1.ContainerState {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+	}
+	done := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}}
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for name, c := range map[string]struct {
+		pod                     corev1.Pod
+		ready, status, restarts string
+	}{
+		"pending": {corev1.Pod{Spec: corev1.PodSpec{Containers: make([]corev1.Container, 2)}, Status: corev1.PodStatus{Phase: "Pending"}}, "0/2", "Pending", "0"},
+		"init": {corev1.Pod{Spec: corev1.PodSpec{InitContainers: make([]corev1.Container, 2), Containers: make([]corev1.Container, 1)},
+			Status: corev1.PodStatus{Phase: "Pending", InitContainerStatuses: []corev1.ContainerStatus{{State: done}, {State: running}}}}, "0/1", "Init:1/2", "0"},
+		"init failed": {corev1.Pod{Spec: corev1.PodSpec{InitContainers: make([]corev1.Container, 1), Containers: make([]corev1.Container, 1)},
+			Status: corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3}}}}}}, "0/1", "Init:ExitCode:3", "0"},
+		"crash loop": {corev1.Pod{Spec: corev1.PodSpec{Containers: make([]corev1.Container, 1)}, Status: corev1.PodStatus{Phase: "Running", ContainerStatuses: []corev1.ContainerStatus{
+			{State: waiting("CrashLoopBackOff"), RestartCount: 2, LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: at(3 * time.Minute)}}}}}}, "0/1", "CrashLoopBackOff", "2 (3m ago)"},
+		"sidecar": {corev1.Pod{Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "s", RestartPolicy: &always}}, Containers: make([]corev1.Container, 1)},
+			Status: corev1.PodStatus{Phase: "Running", InitContainerStatuses: []corev1.ContainerStatus{{Name: "s", Started: &yes, Ready: true, State: running}},
+				ContainerStatuses: []corev1.ContainerStatus{{Ready: true, State: running}}}}, "2/2", "Running", "0"},
+		"completed":   {corev1.Pod{Spec: corev1.PodSpec{Containers: make([]corev1.Container, 1)}, Status: corev1.PodStatus{Phase: "Succeeded", ContainerStatuses: []corev1.ContainerStatus{{State: done}}}}, "0/1", "Completed", "0"},
+		"terminating": {corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &deleted}, Spec: corev1.PodSpec{Containers: make([]corev1.Container, 1)}, Status: corev1.PodStatus{Phase: "Running"}}, "0/1", "Terminating", "0"},
+	} {
+		row := podRow(&c.pod, now)
+		if row[1] != c.ready || row[2] != c.status || row[3] != c.restarts {
+			t.Errorf("%s: %v %v %v, want %s %s %s", name, row[1], row[2], row[3], c.ready, c.status, c.restarts)
+		}
+	}
+}
+
+// Every table must fill the columns it names; IPAddress fills one more, as upstream does.
+func TestDefaultsAndWidth(t *testing.T) {
+	c := For(schema.GroupVersionKind{Kind: "Nothing"})
+	row := c.Row(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a", CreationTimestamp: at(time.Hour)}}, now)
+	if len(row) != 2 || row[0] != "a" || row[1] != "2026-01-01T11:00:00Z" {
+		t.Errorf("row = %v", row)
+	}
+	svc := For(schema.GroupVersionKind{Version: "v1", Kind: "Service"})
+	row = svc.Row(&corev1.Service{Spec: corev1.ServiceSpec{Type: "LoadBalancer", Ports: []corev1.ServicePort{{Port: 80, NodePort: 30000, Protocol: "TCP"}}}}, now)
+	if len(row) != len(svc.Defs) || row[3] != "<pending>" || row[4] != "80:30000/TCP" {
+		t.Errorf("service row = %v", row)
+	}
+	for _, d := range svc.Defs {
+		if d.Description == "" {
+			t.Errorf("column %s has no description", d.Name)
+		}
+	}
+}

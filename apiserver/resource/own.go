@@ -1,0 +1,63 @@
+package resource
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"karve/api/convert"
+	"karve/api/strategy"
+)
+
+// view returns a stored object in the version of the request, which is the stored one for all but a few kinds.
+func (c *Call) view(o Object) Object {
+	if c.Row.Stored.Empty() {
+		return o
+	}
+	return convert.To(o, c.Row.GVK()).(Object)
+}
+
+// track records in want's managed fields what the call's manager changes between live (nil on a create) and want. Fields
+// are owned in the version they were written in.
+func (d *Door) track(c *Call, live, want Object) Object {
+	row := c.Row.Hub()
+	reset := strategy.For(row.GVK()).ResetFields[c.Sub]
+	if row == c.Row {
+		return d.managers.Update(row, c.Sub, reset, live, want, c.Manager).(Object)
+	}
+	seen := c.view(want)
+	if live != nil {
+		live = c.view(live)
+	}
+	want.SetManagedFields(d.managers.Update(c.Row, c.Sub, reset, live, seen, c.Manager).(Object).GetManagedFields())
+	return want
+}
+
+// Track records in obj, which is not stored, that the call's manager sent it.
+func (d *Door) Track(c *Call, obj Object) Object { return d.track(c, nil, obj) }
+
+// dedupOwners drops owner references that are there twice, and tells the client.
+func (c *Call) dedupOwners(obj Object) {
+	refs := obj.GetOwnerReferences()
+	if len(refs) < 2 {
+		return
+	}
+	var kept []metav1.OwnerReference
+	var twice []string
+	for _, r := range refs {
+		if slices.ContainsFunc(kept, func(k metav1.OwnerReference) bool { return equality.Semantic.DeepEqual(k, r) }) {
+			if !slices.Contains(twice, string(r.UID)) {
+				twice = append(twice, string(r.UID))
+			}
+			continue
+		}
+		kept = append(kept, r)
+	}
+	if len(twice) == 0 {
+		return
+	}
+	obj.SetOwnerReferences(kept)
+	c.warn(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: " + strings.Join(twice, ", "))
+}
