@@ -94,7 +94,10 @@ func (s *Server) endpointOf(r *http.Request, svc *corev1.Service, port string) (
 		return "", "", err
 	}
 	if len(page.Records) == 0 {
-		return "", "", apierrors.NewNotFound(corev1.Resource("services"), svc.Name)
+		row := api.ByResource(corev1.SchemeGroupVersion.WithResource("endpoints"))
+		if _, err := s.door.Get(r.Context(), &resource.Call{Row: row, Namespace: svc.Namespace, Name: svc.Name}, ""); err != nil {
+			return "", "", apierrors.NewNotFound(corev1.Resource("services"), svc.Name) // nothing has looked for its endpoints yet
+		}
 	}
 	var found [][2]string
 	for _, rec := range page.Records {

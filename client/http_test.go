@@ -161,7 +161,7 @@ func TestHTTPErrors(t *testing.T) {
 			w.WriteHeader(409)
 			io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409}`)
 		}, apierrors.IsConflict},
-		{"no status", func(t *testing.T, w http.ResponseWriter) { http.Error(w, "go away", 403) }, func(err error) bool {
+		{"no status", func(t *testing.T, w http.ResponseWriter) { http.Error(w, "go away", http.StatusForbidden) }, func(err error) bool {
 			return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "go away")
 		}},
 		{"redirect", func(t *testing.T, w http.ResponseWriter) {

@@ -53,7 +53,7 @@ func newNode(ctx context.Context, p *process) (*node, error) {
 	}
 	n.pods = newPodNetwork(n)
 	n.engine, err = engine.Open(ctx, engine.Options{Root: filepath.Join(p.c.DataDir, "engine"), State: filepath.Join(p.c.StateDir, "engine"), CgroupRoot: p.c.Node.CgroupRoot,
-		Network: n.pods, Log: p.log.With("part", "engine")})
+		Network: n.pods, Registries: registries(p.c.Node.PullNetns), Log: p.log.With("part", "engine")})
 	return n, err
 }
 

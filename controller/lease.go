@@ -109,7 +109,7 @@ func (e *election) lead(ctx context.Context, fn func(context.Context) error) err
 	lost := e.renew(inner)
 	cancel()
 	err := <-done
-	e.release()
+	e.release(context.WithoutCancel(ctx))
 	if lost && ctx.Err() == nil {
 		return fmt.Errorf("lost the lease %s/%s", leaseNamespace, leaseName)
 	}
@@ -136,8 +136,9 @@ func (e *election) renew(ctx context.Context) (lost bool) {
 }
 
 // release gives the lease up at a clean stop, so that the next leader need not wait for it to run out.
-func (e *election) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaseRetry)
+// ctx has to outlive the one whose end stopped the leader.
+func (e *election) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRetry)
 	defer cancel()
 	res := client.Of[*coordv1.Lease](e.t)
 	have, err := res.Get(ctx, leaseNamespace, leaseName)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -64,6 +65,8 @@ type Options struct {
 	Runtimes map[string]string
 	// SeccompRoot is the directory of localhost profiles that are given by a relative path.
 	SeccompRoot string
+	// Registries reaches image registries; nil means by the process's own network.
+	Registries http.RoundTripper
 	// PullProgress hears how far pulls are; it may be nil and must return quickly.
 	PullProgress func(image.Progress)
 }
@@ -115,6 +118,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if e.images, err = image.Open(e.rootDir("images"), e.snaps, o.Log); err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
+	e.images.Transport = o.Registries
 	e.host = hostFeatures(e.cgroups)
 	e.ctx, e.cancel = context.WithCancel(ctx)
 	e.restore()

@@ -1,10 +1,7 @@
 package defaults
 
 import (
-	"time"
-
 	resourcev1 "k8s.io/api/resource/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func addResource(t table) {
@@ -14,13 +11,6 @@ func addResource(t table) {
 		if a := o.Status.Allocation; a != nil {
 			for i := range a.Devices.Results {
 				tolerations(a.Devices.Results[i].Tolerations)
-			}
-		}
-	})
-	set(t, g, "v1", "ResourceSlice", func(o *resourcev1.ResourceSlice) {
-		for i := range o.Spec.Devices {
-			for j := range o.Spec.Devices[i].Taints {
-				unset(&o.Spec.Devices[i].Taints[j].TimeAdded, metav1.NewTime(time.Now().Truncate(time.Second)))
 			}
 		}
 	})

@@ -246,7 +246,7 @@ func podCIDRs(list []string) errors {
 	for i, c := range list {
 		_, ipnet, err := net.ParseCIDR(c)
 		if err != nil {
-			return append(errs, field.InternalError(p, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[%d]: %v (%v)", i, ipnet, err)))
+			return append(errs, field.InternalError(p, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[%d]: %v (%w)", i, ipnet, err)))
 		}
 		families[ipnet.IP.To4() != nil]++
 	}

@@ -22,8 +22,6 @@ var (
 
 func anyName(string, bool) []string { return nil }
 
-func dnsLabelName(name string, prefix bool) []string { return label(name, prefix) }
-
 func serviceName(name string, prefix bool) []string { return label1035(name, prefix) }
 
 // ObjectMeta checks the metadata of an object at create and update. name judges the name.

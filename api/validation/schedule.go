@@ -38,7 +38,7 @@ func parseSchedule(spec string) error {
 			return fmt.Errorf("provided bad location %s", name)
 		}
 		if _, err := time.LoadLocation(name); err != nil {
-			return fmt.Errorf("provided bad location %s: %v", name, err)
+			return fmt.Errorf("provided bad location %s: %w", name, err)
 		}
 		spec = strings.TrimSpace(rest)
 	}
@@ -66,7 +66,7 @@ func descriptor(spec string) error {
 	}
 	if d, ok := strings.CutPrefix(spec, "@every "); ok {
 		if _, err := time.ParseDuration(d); err != nil {
-			return fmt.Errorf("failed to parse duration %s: %s", spec, err)
+			return fmt.Errorf("failed to parse duration %s: %w", spec, err)
 		}
 		return nil
 	}
@@ -132,7 +132,7 @@ func cronNumber(s string, names map[string]uint) (uint, error) {
 func plainNumber(s string) (uint, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		return 0, fmt.Errorf("failed to parse int from %s: %s", s, err)
+		return 0, fmt.Errorf("failed to parse int from %s: %w", s, err)
 	}
 	if n < 0 {
 		return 0, fmt.Errorf("negative number (%d) not allowed: %s", n, s)

@@ -94,6 +94,7 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 		undo()
 		return nil, err
 	}
+	c.warnOf(obj, nil)
 	tidy(obj)
 	key := Prefix(row, c.Namespace) + obj.GetName()
 	if c.DryRun {
@@ -181,16 +182,15 @@ func (d *Door) claim(row *api.Row, obj, old Object, dryRun bool) (func(), error)
 	return undo, nil
 }
 
-// commit encodes obj and makes it durable in place of the revision expected.
+// commit encodes obj and makes it durable in place of the revision expected. What readers get is decoded from the stored
+// bytes, not obj itself: parts of a second, and lists without entries, do not survive being stored, and nobody may see an
+// object that changes at the next restart.
 func (d *Door) commit(ctx context.Context, row *api.Row, key string, expect uint64, obj Object) (*store.Record, error) {
 	value, err := encode(row, obj)
 	if err != nil {
 		return nil, err
 	}
-	return d.store.Commit(ctx, store.Write{Key: key, Expect: expect, Value: value, Attach: func(revision uint64) any {
-		obj.SetResourceVersion(format(revision))
-		return obj
-	}})
+	return d.store.Commit(ctx, store.Write{Key: key, Expect: expect, Value: value})
 }
 
 // encode returns the stored form: no resourceVersion, which is the revision itself.

@@ -86,7 +86,8 @@ func (d *Door) deleteOnce(ctx context.Context, c *Call, row *api.Row, rec *store
 			return &Deletion{Object: ObjectOf(rec)}, nil
 		}
 	}
-	last, err := d.remove(ctx, c, row, rec)
+	// What has been marked is removed even if the client, who may have seen the mark, has stopped waiting.
+	last, err := d.remove(context.WithoutCancel(ctx), c, row, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func shorten(pod *corev1.Pod, opts *metav1.DeleteOptions, now time.Time) (gracef
 		return true, false
 	}
 	old := pod.DeletionGracePeriodSeconds
-	if old == nil {
+	if old == nil || *old <= 0 { // its time is over: somebody was kept from removing it after marking it
 		return false, false
 	}
 	if opts.GracePeriodSeconds == nil || positive(*opts.GracePeriodSeconds) >= *old {

@@ -6,9 +6,12 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"karve/api"
 	"karve/api/convert"
 	"karve/api/strategy"
+	"karve/apiserver/resource/warnings"
 )
 
 // view returns a stored object in the version of the request, which is the stored one for all but a few kinds.
@@ -35,8 +38,14 @@ func (d *Door) track(c *Call, live, want Object) Object {
 	return want
 }
 
-// Track records in obj, which is not stored, that the call's manager sent it.
-func (d *Door) Track(c *Call, obj Object) Object { return d.track(c, nil, obj) }
+// Track records in obj, which is not stored, that the call's manager sent it. The bodies of subresources keep no such record.
+func (d *Door) Track(c *Call, obj Object) Object {
+	if row := api.Of(obj); row == c.Row {
+		obj.GetObjectKind().SetGroupVersionKind(row.GVK()) // a body may leave it out
+		return d.track(c, nil, obj)
+	}
+	return obj
+}
 
 // dedupOwners drops owner references that are there twice, and tells the client.
 func (c *Call) dedupOwners(obj Object) {
@@ -60,4 +69,18 @@ func (c *Call) dedupOwners(obj Object) {
 	}
 	obj.SetOwnerReferences(kept)
 	c.warn(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: " + strings.Join(twice, ", "))
+}
+
+// warnOf tells the client what there is to say about an object that is taken.
+func (c *Call) warnOf(obj, old Object) {
+	if c.Warn == nil {
+		return
+	}
+	var before runtime.Object
+	if old != nil {
+		before = old
+	}
+	for _, text := range warnings.For(obj, before) {
+		c.Warn(text)
+	}
 }

@@ -73,6 +73,7 @@ func (d *Door) Rescale(ctx context.Context, c *Call, tries int, want func(*asv1.
 		if err != nil {
 			return nil, err
 		}
+		s.SetGroupVersionKind(scaleRow().GVK())
 		return d.managers.Update(scaleRow(), "scale", nil, live, s, c.Manager).(*asv1.Scale), nil
 	})
 }

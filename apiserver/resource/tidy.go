@@ -3,10 +3,12 @@ package resource
 import (
 	"reflect"
 	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // tidy makes an object what it is after a way through the store: lists and maps without entries become none, as their
-// stored form cannot tell the two apart. Bytes are left alone: theirs can.
+// stored form cannot tell the two apart, and times lose what is less than a second. Bytes are left alone: theirs can.
 func tidy(o Object) {
 	v := reflect.ValueOf(o).Elem()
 	planOf(v.Type()).run(v)
@@ -17,6 +19,7 @@ type plan struct {
 	kind   reflect.Kind
 	elem   *plan       // of a slice, array or pointer; nil for nothing
 	fields []fieldPlan // of a struct
+	time   bool        // it is a metav1.Time
 	done   bool        // the plan is whole: what it lacks, it will never have
 }
 
@@ -43,6 +46,10 @@ func makePlan(t reflect.Type, made map[reflect.Type]*plan) *plan {
 	}
 	p := &plan{kind: t.Kind()}
 	made[t] = p
+	if t == reflect.TypeFor[metav1.Time]() {
+		p.time, p.done = true, true
+		return p
+	}
 	switch t.Kind() {
 	case reflect.Slice, reflect.Pointer, reflect.Array:
 		p.elem = worth(makePlan(t.Elem(), made))
@@ -65,6 +72,9 @@ func isBytes(t reflect.Type) bool {
 
 // worth drops a plan that does nothing.
 func worth(p *plan) *plan {
+	if p.time {
+		return p
+	}
 	switch p.kind {
 	case reflect.Slice, reflect.Map:
 		return p
@@ -78,6 +88,12 @@ func worth(p *plan) *plan {
 
 // run tidies a value that can be set. The values of maps cannot be, and are left as they are.
 func (p *plan) run(v reflect.Value) {
+	if p.time {
+		if t := v.Addr().Interface().(*metav1.Time); t.Nanosecond() != 0 {
+			*t = t.Rfc3339Copy()
+		}
+		return
+	}
 	switch p.kind {
 	case reflect.Slice:
 		if n := v.Len(); n == 0 && !v.IsNil() {

@@ -241,6 +241,9 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		undo()
 		return nil, err
 	}
+	if c.Sub == "" {
+		c.warnOf(want, current)
+	}
 	tidy(want)
 	if c.DryRun {
 		undo()
@@ -263,10 +266,7 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 	if same { // nothing changed: no revision is spent
 		return stored(rec), nil
 	}
-	next, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Value: value, Attach: func(revision uint64) any {
-		want.SetResourceVersion(format(revision))
-		return want
-	}})
+	next, err := d.store.Commit(ctx, store.Write{Key: rec.Key, Expect: rec.Revision, Value: value})
 	if err != nil {
 		undo()
 		var conflict *store.ConflictError

@@ -23,6 +23,7 @@ import (
 	"karve/apiserver/patch"
 	"karve/apiserver/request"
 	"karve/apiserver/resource"
+	"karve/apiserver/resource/warnings"
 )
 
 // Handler serves resources. Safe for concurrent use.
@@ -81,6 +82,9 @@ func (x *exchange) serve(user *authn.User) error {
 	}
 	if why := path.IsValidPathSegmentName(i.Name); len(why) > 0 {
 		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", i.Name, strings.Join(why, ";")))
+	}
+	if text := warnings.Deprecated(x.row.GVR()); text != "" {
+		x.warn(text)
 	}
 	if connects[i.Subresource] {
 		x.Connect(x.w, r, i, x.call)
@@ -262,6 +266,11 @@ func (x *exchange) delete() error {
 	opts, err := x.deleteOptions()
 	if err != nil {
 		return err
+	}
+	if opts.PropagationPolicy == nil && opts.OrphanDependents == nil { //nolint:staticcheck // old clients still send it
+		if text := warnings.ForDelete(x.row.GVK().GroupKind()); text != "" {
+			x.warn(text)
+		}
 	}
 	d, err := x.Door.Delete(x.r.Context(), x.call, opts)
 	if err != nil {

@@ -72,7 +72,8 @@ func (s *State) tearDown(keepData, owned bool) error {
 	return errors.Join(errs...)
 }
 
-// dropData removes what Up put into the data directory, which may be one the user chose, and the directory if that was all.
+// dropData removes what Up put into the data directory, which may be one the user chose, and the directory if that was all
+// and it is not where a disk is mounted.
 func (s *State) dropData() error {
 	all, err := mounts()
 	if err != nil {
@@ -94,7 +95,7 @@ func (s *State) dropData() error {
 	for _, f := range half {
 		_ = os.Remove(f)
 	}
-	if err := os.Remove(s.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+	if err := os.Remove(s.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("remove data: %w", err)
 	}
 	if s.Dir == DefaultDir(s.Name) {

@@ -163,20 +163,6 @@ func (g *graph) ownedBy(uid types.UID) (out []*node) {
 	return out
 }
 
-// unknownOwners lists every node that names an owner which is not in the graph.
-func (g *graph) unknownOwners() (out []types.UID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for owner, deps := range g.dependents {
-		if g.nodes[owner] == nil {
-			for d := range deps {
-				out = append(out, d)
-			}
-		}
-	}
-	return out
-}
-
 // of lists the uids of a resource.
 func (g *graph) of(r schema.GroupVersionResource) (out []types.UID) {
 	g.mu.Lock()

@@ -113,9 +113,7 @@ func plan(j *batchv1.Job, owned []*corev1.Pod, now time.Time) Plan {
 	ending := condition(&s.out.Status, batchv1.JobFailureTarget) != nil || condition(&s.out.Status, batchv1.JobSuccessCriteriaMet) != nil
 	switch {
 	case ending || suspended:
-		for _, p := range s.active {
-			s.out.Delete = append(s.out.Delete, p)
-		}
+		s.out.Delete = append(s.out.Delete, s.active...)
 	default:
 		s.size()
 	}

@@ -73,22 +73,22 @@ type unimplemented struct {
 	runtimeapi.UnimplementedImageServiceServer
 }
 
-func (s *server) Exec(_ context.Context, r *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if _, err := s.running(r.ContainerId); err != nil {
+func (s *server) Exec(ctx context.Context, r *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
+	if _, err := s.running(ctx, r.ContainerId); err != nil {
 		return nil, err
 	}
 	return s.streams.GetExec(r)
 }
 
-func (s *server) Attach(_ context.Context, r *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	if _, err := s.running(r.ContainerId); err != nil {
+func (s *server) Attach(ctx context.Context, r *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
+	if _, err := s.running(ctx, r.ContainerId); err != nil {
 		return nil, err
 	}
 	return s.streams.GetAttach(r)
 }
 
-func (s *server) running(id string) (*runtimeapi.ContainerStatus, error) {
-	r, err := s.ContainerStatus(context.Background(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+func (s *server) running(ctx context.Context, id string) (*runtimeapi.ContainerStatus, error) {
+	r, err := s.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,6 @@ type bench struct {
 	open        Open
 	root, state string
 	logs        string
-	stop        func()
 }
 
 func newBench(t testing.TB, open Open) *bench {

@@ -59,7 +59,11 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 		auth = authn.FromConfig(authn.AuthConfig{Username: o.Auth.Username, Password: o.Auth.Password, Auth: o.Auth.Auth,
 			IdentityToken: o.Auth.IdentityToken, RegistryToken: o.Auth.RegistryToken})
 	}
-	img, err := remote.Image(n, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithPlatform(platform), remote.WithUserAgent("karve"))
+	from := []remote.Option{remote.WithContext(ctx), remote.WithAuth(auth), remote.WithPlatform(platform), remote.WithUserAgent("karve")}
+	if s.Transport != nil {
+		from = append(from, remote.WithTransport(s.Transport))
+	}
+	img, err := remote.Image(n, from...)
 	if err != nil {
 		return nil, fmt.Errorf("pull image %q: %w", ref, err)
 	}

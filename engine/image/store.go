@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,9 @@ type Image struct {
 
 // Store is the store in one directory. Its methods may be called concurrently; one Store per directory.
 type Store struct {
+	// Transport reaches registries; nil means the process's own network. Set it before the first pull.
+	Transport http.RoundTripper
+
 	root   string
 	snaps  *snapshot.Store
 	log    *slog.Logger

@@ -3,6 +3,7 @@ package podlog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -115,5 +116,40 @@ func TestTailOverManyBlocks(t *testing.T) {
 		if got, want := int64(strings.Count(out.String(), "\n")), min(n, 5000); got != want || !strings.HasPrefix(out.String(), fmt.Sprintf("line %d ", 5000-want)) {
 			t.Errorf("tail %d: %d lines, begins %.20q", n, got, out.String())
 		}
+	}
+}
+
+// A runtime that was killed leaves a line without an end. It is shown, once, and not run together with the next file's.
+func TestLineWithoutEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	half := "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:00Z stdout F two, unfini"
+	if err := os.WriteFile(path, []byte(half), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int64]string{1: "two, unfini\n", 2: "one\ntwo, unfini\n", 3: "one\ntwo, unfini\n"} {
+		if got := Tail(t.Context(), path, n, 100); got != want {
+			t.Errorf("the last %d: %q, want %q", n, got, want)
+		}
+	}
+	rotatedOnce := false
+	out := &safeBuffer{}
+	err := Read(t.Context(), path, out, Options{Follow: true, Done: func() bool {
+		if !rotatedOnce { // the first look is before anything is read
+			rotatedOnce = true
+			if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, []byte("2026-01-01T00:00:00Z stdout F three\n2026-01-01T00:00:00Z stdout F fo"), 0o600)); err != nil {
+				t.Error(err)
+			}
+			return false
+		}
+		return true
+	}})
+	if want := "one\ntwo, unfini\nthree\nfo\n"; err != nil || out.String() != want {
+		t.Errorf("followed %q, %v, want %q", out.String(), err, want)
+	}
+	if err := os.WriteFile(path, []byte("2026-01-01T00:00:00Z std"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := Tail(t.Context(), path, 5, 100); got != "" {
+		t.Errorf("half a head of a line shows as %q", got)
 	}
 }

@@ -132,10 +132,14 @@ func Read(ctx context.Context, path string, out io.Writer, opts Options) error {
 			flush.Flush()
 		}
 		if !opts.Follow {
-			return nil
+			return w.finish(rest)
 		}
 		if next := rotated(f, path); next != nil {
-			if rest, err = drain(in, rest, w); err != nil {
+			// The runtime opens a new file only when it is done with the old one.
+			if rest, err = drain(in, rest, w); err == nil {
+				err = w.finish(rest)
+			}
+			if err != nil {
 				next.Close()
 				return ignoreLimit(err)
 			}
@@ -145,12 +149,21 @@ func Read(ctx context.Context, path string, out io.Writer, opts Options) error {
 			continue
 		}
 		if ended {
-			return nil
+			return w.finish(rest)
 		}
 		if !wait(ctx, path, opts.Done) {
 			return nil
 		}
 	}
+}
+
+// finish writes the line without a newline that a file ends with when the runtime died in the middle of it.
+func (w *writer) finish(rest []byte) error {
+	l, ok := parse(rest)
+	if !ok {
+		return nil
+	}
+	return ignoreLimit(w.put(l))
 }
 
 func ignoreLimit(err error) error {
@@ -260,7 +273,7 @@ func tailOffset(f *os.File, n int64, stream string) (int64, error) {
 				break
 			}
 			whole := tail[i+1:]
-			if l, ok := parse(bytes.TrimSuffix(whole, []byte("\n"))); ok && (stream == "" || l.stream == stream) && bytes.HasSuffix(whole, []byte("\n")) && !l.partial {
+			if l, ok := parse(bytes.TrimSuffix(whole, []byte("\n"))); ok && (stream == "" || l.stream == stream) && !l.partial {
 				if count == n {
 					return at, nil
 				}
@@ -282,9 +295,9 @@ func tailOffset(f *os.File, n int64, stream string) (int64, error) {
 }
 
 // Tail returns the text of the last lines of a log, at most limit bytes of it, from its end.
-func Tail(path string, lines int64, limit int) string {
+func Tail(ctx context.Context, path string, lines int64, limit int) string {
 	var b bytes.Buffer
-	if err := Read(context.Background(), path, &b, Options{Tail: &lines}); err != nil {
+	if err := Read(ctx, path, &b, Options{Tail: &lines}); err != nil {
 		return ""
 	}
 	text := b.Bytes()

@@ -71,7 +71,7 @@ func (w *worker) observe(ctx context.Context) (podworker.Observed, error) {
 		if err != nil {
 			return out, fmt.Errorf("read container %s: %w", c.Id, err)
 		}
-		got := w.container(st.GetStatus(), c.PodSandboxId)
+		got := w.container(ctx, st.GetStatus(), c.PodSandboxId)
 		if got.State == podworker.Exited {
 			w.mu.Lock()
 			w.exited[c.Id] = got
@@ -112,7 +112,7 @@ func (w *worker) forgetContainers(live map[string]bool) {
 	}
 }
 
-func (w *worker) container(st *runtimeapi.ContainerStatus, sandbox string) podworker.Container {
+func (w *worker) container(ctx context.Context, st *runtimeapi.ContainerStatus, sandbox string) podworker.Container {
 	out := podworker.Container{ID: st.Id, Name: st.GetMetadata().GetName(), SandboxID: sandbox, CreatedAt: stamp(st.CreatedAt), StartedAt: stamp(st.StartedAt),
 		FinishedAt: stamp(st.FinishedAt), ExitCode: st.ExitCode, Reason: st.Reason, Message: st.Message, Image: st.GetImage().GetUserSpecifiedImage(),
 		ImageID: st.ImageId, ImageRef: st.ImageRef, Hash: st.Annotations[cri.Hash], RestartCount: int32(st.GetMetadata().GetAttempt())}
@@ -126,7 +126,7 @@ func (w *worker) container(st *runtimeapi.ContainerStatus, sandbox string) podwo
 		runtimeapi.ContainerState_CONTAINER_CREATED: podworker.Created, runtimeapi.ContainerState_CONTAINER_RUNNING: podworker.Running,
 		runtimeapi.ContainerState_CONTAINER_EXITED: podworker.Exited, runtimeapi.ContainerState_CONTAINER_UNKNOWN: podworker.Unknown}[st.State]
 	if out.State == podworker.Exited {
-		if m := w.message(st, &out); m != "" {
+		if m := w.message(ctx, st, &out); m != "" {
 			out.Message = m
 		}
 	}
@@ -148,13 +148,13 @@ func (w *worker) messageFile(name string, attempt int32) string {
 }
 
 // message reads what a container left to say.
-func (w *worker) message(st *runtimeapi.ContainerStatus, c *podworker.Container) string {
+func (w *worker) message(ctx context.Context, st *runtimeapi.ContainerStatus, c *podworker.Container) string {
 	if st.Annotations[cri.MessagePath] == "" {
 		return ""
 	}
 	text := readHead(w.messageFile(c.Name, c.RestartCount), maxMessage)
 	if text == "" && c.ExitCode != 0 && st.Annotations[cri.MessagePolicy] == string(corev1.TerminationMessageFallbackToLogsOnError) && st.LogPath != "" {
-		text = podlog.Tail(st.LogPath, 80, 2048)
+		text = podlog.Tail(ctx, st.LogPath, 80, 2048)
 	}
 	return text
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -279,6 +280,7 @@ func (s *Server) packed(buf []byte, q *question, a *answer) []byte {
 func (s *Server) own(q *question, res *result) bool {
 	if rest, ok := s.zone.within(q.name); ok {
 		s.zone.lookup(q.name, rest, q.q.Type, res)
+		spread(res.answers)
 		return true
 	}
 	if !strings.HasSuffix(q.name, ".arpa") {
@@ -290,6 +292,13 @@ func (s *Server) own(q *question, res *result) bool {
 	}
 	s.zone.reverse(q.name, ip, q.q.Type, res)
 	return res.exists || slices.ContainsFunc(s.opts.Local, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// spread puts the answers in random order: clients take the first.
+func spread(r []record) {
+	if len(r) > 1 {
+		rand.Shuffle(len(r), func(i, j int) { r[i], r[j] = r[j], r[i] })
+	}
 }
 
 // pass asks upstream.
@@ -327,6 +336,7 @@ func (s *Server) follow(ctx context.Context, q question, res *result) []byte {
 		}
 		var next result
 		s.zone.lookup(target, rest, q.q.Type, &next)
+		spread(next.answers)
 		res.answers, res.alias = append(res.answers, next.answers...), next.alias
 		if !next.exists {
 			a.rcode = dnsmessage.RCodeNameError

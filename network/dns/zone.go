@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -208,14 +207,6 @@ func (z *zone) service(name string, svc *corev1.Service, kind dnsmessage.Type, r
 		}
 		addAddr(&res.answers, name, a, kind)
 	})
-	spread(res.answers)
-}
-
-// spread starts the answers at a random one: clients take the first.
-func spread(r []record) {
-	if len(r) > 1 {
-		rand.Shuffle(len(r), func(i, j int) { r[i], r[j] = r[j], r[i] })
-	}
 }
 
 // eachEndpoint calls do for every published endpoint of the Service with its address and its name below the Service.

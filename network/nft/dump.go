@@ -39,7 +39,7 @@ func (t *Table) Dump(w io.Writer) error {
 
 func (t *Table) text(fields []Field, key string) string {
 	var parts []string
-	width := map[Field]int{Addr: int(t.concat([]Field{Addr}).Bytes), Proto: 4, Port: 4, Mark: 4}
+	width := map[Field]int{Addr: int(t.concat([]Field{Addr}).Bytes), Proto: 4, Port: 4, Mark: 4, Interface: 16}
 	b := []byte(key)
 	for _, f := range fields {
 		if len(b) < width[f] {
@@ -55,6 +55,8 @@ func (t *Table) text(fields []Field, key string) string {
 			parts = append(parts, fmt.Sprint(part[0]))
 		case Port:
 			parts = append(parts, fmt.Sprint(binary.BigEndian.Uint16(part)))
+		case Interface:
+			parts = append(parts, strings.TrimRight(string(part), "\x00"))
 		case Mark:
 			parts = append(parts, fmt.Sprint(binary.NativeEndian.Uint32(part)))
 		}

@@ -70,6 +70,11 @@ func In(set string, reg uint32) []expr.Any {
 	return One(&expr.Lookup{SourceRegister: reg, SetName: set})
 }
 
+// NotIn goes on only if the key at reg is not in the set.
+func NotIn(set string, reg uint32) []expr.Any {
+	return One(&expr.Lookup{SourceRegister: reg, SetName: set, Invert: true})
+}
+
 // Lookup loads what the map holds for the key at reg into dest, and goes on only if it holds anything.
 func Lookup(set string, reg, dest uint32) []expr.Any {
 	return One(&expr.Lookup{SourceRegister: reg, SetName: set, DestRegister: dest, IsDestRegSet: true})
@@ -127,6 +132,11 @@ func OutInterface(name string, negate bool, reg uint32) []expr.Any {
 	}
 	return One(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg},
 		&expr.Cmp{Op: op, Register: reg, Data: append([]byte(name), make([]byte, 16-len(name))...)})
+}
+
+// InInterface loads the name of the interface a packet came in by into reg and the three registers after it.
+func InInterface(reg uint32) []expr.Any {
+	return One(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg})
 }
 
 // New goes on only for the first packets of a connection.
@@ -210,7 +220,8 @@ func Reject(v6 bool) [][]expr.Any {
 	}
 }
 
-// Key packs the parts of a key or value into registers: netip.Addr, uint8 (protocol), uint16 (port), uint32 (mark, slot).
+// Key packs the parts of a key or value into registers: netip.Addr, uint8 (protocol), uint16 (port), uint32 (mark, slot),
+// string (interface name, of at most 15 bytes).
 func Key(parts ...any) string {
 	var b strings.Builder
 	for _, p := range parts {
@@ -221,6 +232,9 @@ func Key(parts ...any) string {
 			b.Write([]byte{p, 0, 0, 0})
 		case uint16:
 			b.Write([]byte{byte(p >> 8), byte(p), 0, 0})
+		case string:
+			b.WriteString(p)
+			b.Write(make([]byte, 16-len(p)))
 		case uint32:
 			b.Write(binary.NativeEndian.AppendUint32(nil, p))
 		default:
@@ -242,6 +256,11 @@ func Output() *Hook { return natHook(nftables.ChainHookOutput, -100) }
 
 // Postrouting is where source addresses are translated.
 func Postrouting() *Hook { return natHook(nftables.ChainHookPostrouting, 100) }
+
+// Raw is the first hook of packets that come in: before connections are known and addresses translated.
+func Raw() *Hook {
+	return &Hook{Type: nftables.ChainTypeFilter, At: nftables.ChainHookPrerouting, Priority: -300}
+}
 
 // Filter is a filter hook just before the usual place of firewalls.
 func Filter(at *nftables.ChainHook) *Hook {

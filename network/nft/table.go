@@ -35,6 +35,7 @@ const (
 	Proto
 	Port
 	Mark
+	Interface // a name, padded with zeros to 16 bytes
 )
 
 // Set declares a set, a map (Data given) or a verdict map (Verdict).
@@ -130,7 +131,7 @@ func (t *Table) concat(fields []Field) nftables.SetDatatype {
 	if t.family == nftables.TableFamilyIPv6 {
 		addr = nftables.TypeIP6Addr
 	}
-	of := map[Field]nftables.SetDatatype{Addr: addr, Proto: nftables.TypeInetProto, Port: nftables.TypeInetService, Mark: nftables.TypeMark}
+	of := map[Field]nftables.SetDatatype{Addr: addr, Proto: nftables.TypeInetProto, Port: nftables.TypeInetService, Mark: nftables.TypeMark, Interface: nftables.TypeIFName}
 	var types []nftables.SetDatatype
 	for _, f := range fields {
 		types = append(types, of[f])

@@ -64,7 +64,7 @@ func (n *Network) ready() error {
 	return nil
 }
 
-// lease takes an address and programmes the host ports.
+// lease takes an address and programmes what depends on it.
 func (n *Network) lease(id string, ports []HostPort) (*lease, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -77,10 +77,10 @@ func (n *Network) lease(id string, ports []HostPort) (*lease, error) {
 		return nil, err
 	}
 	after := l.elements()
-	if len(before)+len(after) == 0 || (!made && equal(before, after)) {
+	if !made && equal(before, after) {
 		return l, nil
 	}
-	if err := n.table.Apply(nft.Change{Del: before, Add: after}); err != nil {
+	if err := n.change(nft.Change{Del: before, Add: after}, ""); err != nil {
 		if made {
 			_, dropped := n.leases.drop(id)
 			err = errors.Join(err, dropped)
@@ -117,7 +117,7 @@ func (n *Network) connect(ns netns.NsHandle, id string, ip netip.Addr) error {
 	if err := n.inside(in, ip); err != nil {
 		return err
 	}
-	// The pod may only use its own address.
+	// The pod may only use its own address. The rules see to that; this holds without them, where conf/all does not loosen it.
 	if err := sysctl("net/ipv4/conf/"+name+"/rp_filter", "1"); err != nil {
 		return err
 	}
@@ -230,10 +230,8 @@ func (n *Network) Detach(_ context.Context, netnsPath, id string) error {
 	if l == nil {
 		return nil
 	}
-	if gone := l.elements(); len(gone) > 0 {
-		if err := n.table.Apply(nft.Change{Del: gone}); err != nil {
-			return fmt.Errorf("detach pod %s: %w", id, err)
-		}
+	if err := n.change(nft.Change{Del: l.elements()}, id); err != nil {
+		return fmt.Errorf("detach pod %s: %w", id, err)
 	}
 	if _, err := n.leases.drop(id); err != nil {
 		return fmt.Errorf("detach pod %s: %w", id, err)

@@ -37,7 +37,8 @@ type lease struct {
 var protocols = map[string]uint8{"": 6, "TCP": 6, "UDP": 17, "SCTP": 132}
 
 func (l *lease) elements() []nft.Element {
-	var out []nft.Element
+	link := hostName(l.ID)
+	out := []nft.Element{{Set: setPods, Key: nft.Key(link)}, {Set: setOwn, Key: nft.Key(link, l.IP)}}
 	for _, p := range l.Ports {
 		e := nft.Element{Set: setPorts, Key: nft.Key(protocols[p.Protocol], p.Port), Value: nft.Key(l.IP, p.ContainerPort)}
 		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
@@ -45,7 +46,7 @@ func (l *lease) elements() []nft.Element {
 		}
 		out = append(out, e)
 	}
-	if len(out) > 0 {
+	if len(l.Ports) > 0 {
 		out = append(out, nft.Element{Set: setHairpin, Key: nft.Key(l.IP, l.IP)})
 	}
 	return out

@@ -31,6 +31,8 @@ const (
 	setPorts     = "hostports"    // protocol.port : pod.port
 	setPortsAt   = "hostports-at" // address.protocol.port : pod.port
 	setHairpin   = "hairpin"      // pod.pod of the pods that have host ports
+	setPods      = "pods"         // interface
+	setOwn       = "own"          // interface.pod
 	loopback     = 1              // interface index of lo in every namespace
 	rangeMetric  = 4096
 	vxlanHeaders = 50
@@ -254,19 +256,47 @@ func (n *Network) layout() nft.Layout {
 		post = append(post, nft.Rule(nft.Source(false, r0), nft.Prefix(n.opts.PodCIDR, false, r0),
 			nft.Dest(false, r0), nft.Prefix(cluster, true, r0), nft.OutInterface("lo", true, r0), nft.Masquerade()))
 	}
+	// A pod may send from its own address alone. Its elements are there before its interface is.
+	foreign := nft.Rule(nft.InInterface(r0), nft.In(setPods, r0), nft.Source(false, r0+4), nft.NotIn(setOwn, r0), nft.Drop())
 	return nft.Layout{
 		Sets: []nft.Set{
+			{Name: setPods, Key: []nft.Field{nft.Interface}},
+			{Name: setOwn, Key: []nft.Field{nft.Interface, nft.Addr}},
 			{Name: setPorts, Key: []nft.Field{nft.Proto, nft.Port}, Data: target},
 			{Name: setPortsAt, Key: []nft.Field{nft.Addr, nft.Proto, nft.Port}, Data: target},
 			{Name: setHairpin, Key: []nft.Field{nft.Addr, nft.Addr}},
 		},
 		Chains: []nft.Chain{
+			{Name: "sources", Hook: nft.Raw(), Rules: [][]expr.Any{foreign}},
 			{Name: "hostports", Rules: ports},
 			{Name: "prerouting", Hook: nft.Prerouting(), Rules: local},
 			{Name: "output", Hook: nft.Output(), Rules: local},
 			{Name: "postrouting", Hook: nft.Postrouting(), Rules: post},
 		},
 	}
+}
+
+// change programmes a transaction. If somebody emptied the table, it is made anew from the leases, those of gone left out.
+func (n *Network) change(c nft.Change, gone string) error {
+	err := n.table.Apply(c)
+	if err == nil {
+		return nil
+	}
+	if again := n.table.Replace(nil, n.elements(gone)); again != nil {
+		return errors.Join(err, again)
+	}
+	return nil
+}
+
+// elements are those of all leases but that of the pod gone.
+func (n *Network) elements(gone string) []nft.Element {
+	var out []nft.Element
+	for _, l := range n.leases.all() {
+		if l.ID != gone {
+			out = append(out, l.elements()...)
+		}
+	}
+	return out
 }
 
 func (n *Network) rules() error {
@@ -277,11 +307,7 @@ func (n *Network) rules() error {
 		}
 		n.table = t
 	}
-	var elements []nft.Element
-	for _, l := range n.leases.all() {
-		elements = append(elements, l.elements()...)
-	}
-	return n.table.Replace(nil, elements)
+	return n.table.Replace(nil, n.elements(""))
 }
 
 // Close releases the sockets; everything keeps working.

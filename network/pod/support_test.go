@@ -2,19 +2,41 @@ package pod
 
 import (
 	"net"
+	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"karve/network/testnet"
 )
 
-func dialFrom(src, to string, patience time.Duration) error {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(src)}, Timeout: patience}
-	c, err := d.Dial("tcp", to)
-	if err != nil {
+// firstSender sends a packet from each source, in this order, and returns the source of the first that arrives.
+func firstSender(t *testing.T, from, to *testnet.NS, at string, sources ...string) string {
+	t.Helper()
+	var in net.PacketConn
+	to.Must(func() (err error) {
+		in, err = net.ListenPacket("udp4", at+":9999")
 		return err
+	})
+	defer in.Close()
+	for _, src := range sources {
+		from.Must(func() error {
+			c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(src)}, &net.UDPAddr{IP: net.ParseIP(at), Port: 9999})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = c.Write([]byte("x"))
+			return err
+		})
 	}
-	return c.Close()
+	in.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // reading says so
+	_, sender, err := in.ReadFrom(make([]byte, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sender.(*net.UDPAddr).IP.String()
 }
 
 func nodeObject(name, ip, cidr string) *corev1.Node {

@@ -551,9 +551,7 @@ func BenchmarkProgramme(b *testing.B) {
 	}
 	var chains []nft.Chain
 	for _, k := range []int{2, 3} {
-		for _, c := range f.chains(spread{all: k}) {
-			chains = append(chains, c)
-		}
+		chains = append(chains, f.chains(spread{all: k})...)
 	}
 	ns.Must(func() error {
 		t, err := nft.Open(tableName, false, f.layout())

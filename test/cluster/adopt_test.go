@@ -72,12 +72,13 @@ func (v *visitor) allAnswered(t *testing.T) {
 
 func TestKarveMayBeKilled(t *testing.T) {
 	c := fresh(t, "adopt")
-	c.Apply(t, "default", busy+`---
-apiVersion: v1
-kind: Pod
-metadata: {name: inside}
-spec: {containers: [{name: load, image: test/web:v1, args: [load, "http://web.default.svc.cluster.local/"]}]}
-`)
+	c.Apply(t, "default", busy)
+	svc, err := c.get("/api/v1/namespaces/default/services/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By address: names are answered by karve itself, and wait for it.
+	c.Kubectl(t, "run", "inside", "--image=test/web:v1", "--", "load", "http://"+svc.at("spec.clusterIP")+"/")
 	c.Kubectl(t, "rollout", "status", "deployment/web", "--timeout=60s")
 	c.ready(t, "default", "inside")
 	c.ready(t, "default", "host")
@@ -91,6 +92,7 @@ spec: {containers: [{name: load, image: test/web:v1, args: [load, "http://web.de
 	})
 	v := c.visit(t)
 	failedBefore := between(inside(), "failed=", " ")
+	okBefore := between(inside(), "ok=", " ")
 	started := map[string]string{}
 	containers := map[int]string{}
 	for round := range 3 {
@@ -138,11 +140,14 @@ spec: {containers: [{name: load, image: test/web:v1, args: [load, "http://web.de
 	v.more(t, 50)
 	v.end()
 	v.allAnswered(t)
-	if out := inside(); between(out, "failed=", " ") != failedBefore {
+	if out := inside(); between(out, "failed=", " ") != failedBefore || between(out, "ok=", " ") == okBefore {
 		t.Errorf("a client inside the cluster: %s", out)
 	}
 	c.Apply(t, "default", strings.Replace(box(sleeps, "", ""), "name: p,", "name: new,", 1))
 	c.ready(t, "default", "new")
+	if out, err := c.Try("exec", "new", "--", "server", "get", "http://web.default.svc.cluster.local/"); err != nil {
+		t.Errorf("the Service by its name: %v: %s", err, out)
+	}
 	c.Kubectl(t, "delete", "pod", "inside", "host", "new", "--timeout=60s")
 	c.Kubectl(t, "scale", "deployment", "web", "--replicas=3")
 	c.Kubectl(t, "rollout", "status", "deployment/web", "--timeout=60s")

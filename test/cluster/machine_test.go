@@ -296,10 +296,7 @@ func TestDownKeepsTheKubeconfigOfOthers(t *testing.T) {
 	t.Cleanup(func() { _, _ = c.karve("down") })
 	c.Kubectl(t, "config", "set-context", "mine", "--cluster=elsewhere", "--user=me")
 	c.Kubectl(t, "config", "use-context", "mine")
-	before, err := os.ReadFile(c.Kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := c.Kubectl(t, "config", "view", "--raw")
 	if out, err := c.karve("up"); err != nil {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
@@ -309,9 +306,8 @@ func TestDownKeepsTheKubeconfigOfOthers(t *testing.T) {
 	if out, err := c.karve("down"); err != nil {
 		t.Fatalf("down: %v\n%s", err, out)
 	}
-	after, err := os.ReadFile(c.Kubeconfig)
-	if err != nil || string(after) != string(before) {
-		t.Errorf("the kubeconfig is not as it was: %v\n%s", err, after)
+	if after := c.Kubectl(t, "config", "view", "--raw"); after != before {
+		t.Errorf("the kubeconfig was\n%s\nand is\n%s", before, after)
 	}
 }
 

@@ -1,0 +1,122 @@
+package resource
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"karve/api"
+	"karve/api/codec"
+)
+
+func TestPlanDelete(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	num := func(n int64) *int64 { return &n }
+	mark := func(seconds int64) (metav1.ObjectMeta, *metav1.Time) {
+		at := metav1.NewTime(now.Add(time.Duration(seconds) * time.Second))
+		return metav1.ObjectMeta{Generation: 2, DeletionTimestamp: &at, DeletionGracePeriodSeconds: &seconds}, &at
+	}
+	bound := corev1.PodSpec{NodeName: "n", TerminationGracePeriodSeconds: num(45)}
+	going, _ := mark(45)
+	policy := func(p metav1.DeletionPropagation) *metav1.DeleteOptions {
+		return &metav1.DeleteOptions{PropagationPolicy: &p}
+	}
+	for _, c := range []struct {
+		name  string
+		obj   Object
+		opts  *metav1.DeleteOptions
+		want  ending
+		grace string
+		gen   int64
+	}{
+		{"plain", &corev1.ConfigMap{}, nil, endRemoved, "none", 0},
+		{"held by a finalizer", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Generation: 1, Finalizers: []string{"x/y"}}}, nil, endMarked, "0", 2},
+		{"held and marked already", &corev1.ConfigMap{ObjectMeta: func() metav1.ObjectMeta { m, _ := mark(0); m.Finalizers = []string{"x/y"}; return m }()}, nil, endMarked, "0", 2},
+		{"foreground", &corev1.ConfigMap{}, policy(metav1.DeletePropagationForeground), endMarked, "0", 0},
+		{"pod without a node", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Generation: 1}}, nil, endEnded, "0", 2},
+		{"pod on a node", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Generation: 1}, Spec: bound}, nil, endMarked, "45", 2},
+		{"pod on a node, at once", &corev1.Pod{Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(0)}, endEnded, "0", 0},
+		{"pod on a node, negative", &corev1.Pod{Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(-5)}, endMarked, "1", 0},
+		{"finished pod", &corev1.Pod{Spec: bound, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}, nil, endEnded, "0", 0},
+		{"going pod, again", &corev1.Pod{ObjectMeta: going, Spec: bound}, nil, endPending, "45", 2},
+		{"going pod, longer", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(100)}, endPending, "45", 2},
+		{"going pod, shorter", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(10)}, endMarked, "10", 2},
+		{"going pod, at once", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(0)}, endEnded, "0", 2},
+		{"namespace", &corev1.Namespace{}, nil, endMarked, "none", 0},
+		{"emptied namespace", &corev1.Namespace{ObjectMeta: going}, nil, endRemoved, "45", 2},
+		{"namespace with content", &corev1.Namespace{ObjectMeta: going, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"kubernetes"}}}, nil, endPending, "45", 2},
+	} {
+		if c.opts == nil {
+			c.opts = &metav1.DeleteOptions{}
+		}
+		o := c.obj.DeepCopyObject().(Object)
+		got := planDelete(api.Of(o), o, c.opts, now)
+		grace := "none"
+		if g := o.GetDeletionGracePeriodSeconds(); g != nil {
+			grace = fmt.Sprint(*g)
+		}
+		if got != c.want || grace != c.grace || o.GetGeneration() != c.gen {
+			t.Errorf("%s: ending %d, grace %s, generation %d; want %d, %s, %d", c.name, got, grace, o.GetGeneration(), c.want, c.grace, c.gen)
+		}
+		if (got == endMarked || got == endEnded) && o.GetDeletionTimestamp() == nil {
+			t.Errorf("%s: no mark", c.name)
+		}
+	}
+}
+
+func TestContinueTokens(t *testing.T) {
+	ok := continueToken{Version: tokenVersion, Revision: 7, Start: "ns/a\x00"}
+	if got, err := decodeToken(ok.encode()); err != nil || got != ok {
+		t.Errorf("there and back: %v %v", got, err)
+	}
+	for _, bad := range []continueToken{{Version: "v2", Revision: 1, Start: "a"}, {Version: tokenVersion, Start: "a"}, {Version: tokenVersion, Revision: 1}, {Version: tokenVersion, Revision: -1, Start: "../secrets/a"}, {Version: tokenVersion, Revision: 1, Start: "a/../../b"}} {
+		if _, err := decodeToken(bad.encode()); err == nil {
+			t.Errorf("taken: %+v", bad)
+		}
+	}
+}
+
+// TestTidy compares with the way through the store that it stands for.
+func TestTidy(t *testing.T) {
+	yes := true
+	for _, o := range []Object{
+		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{}, Finalizers: []string{}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Args: []string{}, Env: []corev1.EnvVar{{Name: "e"}}}}, Volumes: []corev1.Volume{}, SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{}}}},
+		&discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{Addresses: []string{}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}}, Ports: []discoveryv1.EndpointPort{}},
+		&rbacv1.Role{Rules: []rbacv1.PolicyRule{}},
+		&corev1.Secret{Data: map[string][]byte{"empty": {}, "full": []byte("x")}},
+		&apiextensionsv1.CustomResourceDefinition{Spec: apiextensionsv1.CustomResourceDefinitionSpec{Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1",
+			Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Required: []string{}, AllOf: []apiextensionsv1.JSONSchemaProps{{Enum: []apiextensionsv1.JSON{}}}}}}}}},
+	} {
+		row := api.Of(o)
+		value, err := encode(row, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := codec.DecodeStored(row, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := o.DeepCopyObject().(Object)
+		tidy(got)
+		want.GetObjectKind().SetGroupVersionKind(got.GetObjectKind().GroupVersionKind())
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%T:\n%+v\nwant\n%+v", o, got, want)
+		}
+	}
+}
+
+func BenchmarkTidyPod(b *testing.B) {
+	p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Env: make([]corev1.EnvVar, 10)}}, Volumes: make([]corev1.Volume, 3), Tolerations: make([]corev1.Toleration, 2)}}
+	b.ReportAllocs()
+	for b.Loop() {
+		tidy(p)
+	}
+}
