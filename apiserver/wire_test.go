@@ -128,6 +128,11 @@ func TestPages(t *testing.T) {
 	if !slices.Equal(names, want) || len(left) != 0 {
 		t.Errorf("names %v, remaining %v (a selector hides the count)", names, left)
 	}
+	var first corev1.ConfigMapList
+	r.must(http.StatusOK, &first, "GET", cms+"?limit=2", "")
+	if first.RemainingItemCount == nil || *first.RemainingItemCount != 4 {
+		t.Errorf("remaining %v of six, after two", first.RemainingItemCount)
+	}
 	var all corev1.ConfigMapList
 	r.must(http.StatusOK, &all, "GET", cms+"?limit=2&resourceVersion=0", "")
 	if len(all.Items) < 6 || all.Continue != "" {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -18,7 +20,17 @@ func (c *Config) Complete() error {
 		}
 		c.Node.Name = strings.ToLower(strings.TrimSuffix(host, "."))
 	}
-	if c.Node.IP == "" && (c.Components.OnNode() || c.Components.APIServer) {
+	if c.Node.IP == "" && c.API.Advertise == "" && !c.Components.OnNode() && c.Components.APIServer { // an API server alone is where it listens
+		if host, _, err := net.SplitHostPort(c.API.Listen); err == nil {
+			if a, err := netip.ParseAddr(host); err == nil && !a.IsUnspecified() {
+				c.API.Advertise = host
+			}
+		}
+	}
+	if d := Default(); !c.Components.OnNode() && c.StateDir == d.StateDir && c.DataDir != d.DataDir {
+		c.StateDir = filepath.Join(c.DataDir, "run") // several parts beside each other on one machine
+	}
+	if c.Node.IP == "" && (c.Components.OnNode() || c.Components.APIServer && c.API.Advertise == "") {
 		ip, err := ownAddress()
 		if err != nil {
 			return fmt.Errorf("node.ip: %w: give the address other nodes reach this machine at", err)

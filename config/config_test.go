@@ -88,7 +88,7 @@ func load(t *testing.T, file string, env []string, args ...string) (Config, erro
 func TestPrecedence(t *testing.T) {
 	file := "api: {listen: '1.1.1.1:1', extraSANs: [f]}\nnode: {name: file, labels: {a: b}}\nnetwork: {mode: vxlan}\n"
 	env := []string{"KARVE_API_LISTEN=2.2.2.2:2", "KARVE_NODE_NAME=env", "KARVE_API_EXTRA_SANS=e, g", "OTHER=x", "KARVE_NODE_MAX_PODS=7"}
-	c, err := load(t, file, env, "--api-listen=3.3.3.3:3", "--components-dns=false")
+	c, err := load(t, file, env, "--listen=3.3.3.3:3", "--components-dns=false")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestYAMLReadsBack(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for path, want := range map[string]string{"api.extraSANs": "api-extra-sans", "network.podCIDR": "network-pod-cidr", "node.ip": "node-ip", "network.upstreamDNS": "network-upstream-dns", "api.anonymousAuth": "api-anonymous-auth"} {
+	for path, want := range map[string]string{"api.extraSANs": "api-extra-sans", "network.podCIDR": "network-pod-cidr", "node.ip": "node-ip", "network.upstreamDNS": "network-upstream-dns", "api.anonymousAuth": "anonymous-auth", "dataDir": "data"} {
 		if got := (key{path: path}).flag(); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // key is one value that environment and flags can set. Its name in the environment is KARVE_ and its path in capitals
-// (api.extraSANs: KARVE_API_EXTRA_SANS); its flag is the path with dashes (--api-extra-sans).
+// (api.extraSANs: KARVE_API_EXTRA_SANS); its flag is the path with dashes (--api-extra-sans) unless shortFlags has one.
 type key struct {
 	path  string
 	at    func(c *Config) any // a *string, *int, *bool, *[]string or *map[string]string
@@ -75,8 +75,17 @@ func words(path string) []string {
 	return out
 }
 
-func (k key) env() string  { return "KARVE_" + strings.ToUpper(strings.Join(words(k.path), "_")) }
-func (k key) flag() string { return strings.Join(words(k.path), "-") }
+func (k key) env() string { return "KARVE_" + strings.ToUpper(strings.Join(words(k.path), "_")) }
+
+// shortFlags are the flags that have a name of their own, because people type them.
+var shortFlags = map[string]string{"dataDir": "data", "stateDir": "state", "api.listen": "listen", "api.advertise": "advertise", "api.anonymousAuth": "anonymous-auth"}
+
+func (k key) flag() string {
+	if s := shortFlags[k.path]; s != "" {
+		return s
+	}
+	return strings.Join(words(k.path), "-")
+}
 
 // Flags are the command line's part of a configuration.
 type Flags struct {
@@ -87,6 +96,16 @@ type Flags struct {
 // BindFlags adds --config and a flag for every key to fs.
 func BindFlags(fs *pflag.FlagSet) *Flags {
 	f := &Flags{set: map[string]string{}}
+	long := map[string]string{}
+	for _, k := range keys {
+		long[strings.Join(words(k.path), "-")] = k.flag()
+	}
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if short := long[name]; short != "" { // the path with dashes works for every key
+			name = short
+		}
+		return pflag.NormalizedName(name)
+	})
 	fs.StringVar(&f.file, "config", "", "configuration file (YAML); also KARVE_CONFIG")
 	defaults := Default()
 	for _, k := range keys {
@@ -94,6 +113,9 @@ func BindFlags(fs *pflag.FlagSet) *Flags {
 		flag := fs.VarPF(v, k.flag(), "", k.usage)
 		if v.Type() == "bool" {
 			flag.NoOptDefVal = "true"
+		}
+		if k.path == "api.anonymousAuth" {
+			flag.NoOptDefVal = "all" // the bare flag is upstream's default
 		}
 	}
 	return f

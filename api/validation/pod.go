@@ -10,6 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+func addPods(t table) {
+	rule(t, "", "v1", "Pod", true, subdomain, pod, podUpdate)
+	rule(t, "", "v1", "PodTemplate", true, subdomain, func(o *corev1.PodTemplate) errors { return podTemplate(&o.Template, field.NewPath("template")) }, nil)
+}
+
 func annotations(p *field.Path, a map[string]string) errors {
 	return apivalidation.ValidateAnnotations(a, p)
 }

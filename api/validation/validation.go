@@ -158,3 +158,6 @@ func twice(e *entry) { e.repeat = true }
 
 // bare marks a kind whose metadata is not checked.
 func bare(e *entry) { e.bare = true }
+
+// families add the lines of the table, one function per kind family.
+var families = []func(table){addPods, addApps, addBatch, addScaling, addCore, addEvents, addServices, addDiscovery, addRBAC, addNetworking, addStorage, addSmall, addFlow, addAdmission, addExtensions, addDevices, addReviews}

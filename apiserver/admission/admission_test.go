@@ -553,3 +553,24 @@ func TestNodeRestriction(t *testing.T) {
 		})
 	}
 }
+
+func TestDeviceTaintsGetATime(t *testing.T) {
+	at := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC))
+	c := Chain{deviceTaintTime(Deps{Now: func() time.Time { return at.Time }})}
+	own := metav1.NewTime(at.Add(-time.Hour))
+	s := &resourcev1.ResourceSlice{Spec: resourcev1.ResourceSliceSpec{Devices: []resourcev1.Device{{Name: "d",
+		Taints: []resourcev1.DeviceTaint{{Key: "new", Effect: "NoSchedule"}, {Key: "old", Effect: "NoSchedule", TimeAdded: &own}}}}}}
+	for _, op := range []Operation{Create, Update} {
+		got := s.DeepCopy()
+		if err := c.Admit(t.Context(), &Attributes{Operation: op, Row: api.Of(got), Object: got}); err != nil {
+			t.Fatal(err)
+		}
+		taints := got.Spec.Devices[0].Taints
+		if w := taints[0].TimeAdded; w == nil || !w.Time.Equal(at.Truncate(time.Second)) {
+			t.Errorf("%s: the taint without a time has %v", op, w)
+		}
+		if !taints[1].TimeAdded.Time.Equal(own.Time) {
+			t.Errorf("%s: the taint with a time has another: %v", op, taints[1].TimeAdded)
+		}
+	}
+}

@@ -50,6 +50,7 @@ func Default(d Deps) Chain {
 		certificateSubject(),
 		defaultIngressClass(d),
 		podTopologyLabels(d),
+		deviceTaintTime(d),
 	}
 	if d.RBAC == nil {
 		d.RBAC = authz.RBACOf(d.Authorizer)

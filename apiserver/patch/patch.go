@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -94,7 +95,7 @@ func applyStrategic(current runtime.Object, body []byte) (runtime.Object, []erro
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, obj, true); err != nil {
 		s, ok := runtime.AsStrictDecodingError(err)
 		if !ok {
-			return nil, nil, unprocessable(err)
+			return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), fmt.Sprintf("%+v", change), err.Error())})
 		}
 		strict = append(strict, s.Errors()...)
 	}

@@ -49,6 +49,7 @@ func TestPlanDelete(t *testing.T) {
 		{"going pod, longer", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(100)}, endPending, "45", 2},
 		{"going pod, shorter", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(10)}, endMarked, "10", 2},
 		{"going pod, at once", &corev1.Pod{ObjectMeta: going, Spec: bound}, &metav1.DeleteOptions{GracePeriodSeconds: num(0)}, endEnded, "0", 2},
+		{"pod whose removal failed", &corev1.Pod{ObjectMeta: func() metav1.ObjectMeta { m, _ := mark(0); return m }(), Spec: bound}, nil, endRemoved, "0", 2},
 		{"namespace", &corev1.Namespace{}, nil, endMarked, "none", 0},
 		{"emptied namespace", &corev1.Namespace{ObjectMeta: going}, nil, endRemoved, "45", 2},
 		{"namespace with content", &corev1.Namespace{ObjectMeta: going, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"kubernetes"}}}, nil, endPending, "45", 2},

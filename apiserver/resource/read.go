@@ -165,7 +165,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 		limit = 0
 	}
 	page := &Page{Revision: view.Revision(), Records: []*store.Record{}}
-	last, more, rest := "", false, int64(0)
+	last, more := "", false
 	visit := func(r *store.Record) bool {
 		o := ObjectOf(r)
 		if o == nil || !sel.Matches(o) {
@@ -173,11 +173,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 		}
 		if limit > 0 && int64(len(page.Records)) >= limit {
 			more = true
-			if !sel.Everything() {
-				return false
-			}
-			rest++
-			return true
+			return false
 		}
 		page.Records = append(page.Records, r)
 		last = r.Key
@@ -198,6 +194,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 	if more {
 		page.Continue = continueToken{Version: tokenVersion, Revision: int64(view.Revision()), Start: strings.TrimPrefix(last, prefix) + "\x00"}.encode()
 		if sel.Everything() {
+			rest := int64(view.CountAfter(prefix, last))
 			page.Remaining = &rest
 		}
 		d.views.hold(view, d.now())

@@ -76,6 +76,9 @@ func Spec(in Input) (*specs.Spec, error) {
 		return nil, fmt.Errorf("working directory %q is not absolute", cwd)
 	}
 	oom := int(in.Config.GetLinux().GetResources().GetOomScoreAdj())
+	if !slices.Contains(in.Host.Capabilities, "CAP_SYS_RESOURCE") { // without it no process gets below the score it inherits
+		oom = max(oom, 0)
+	}
 	s := &specs.Spec{
 		Version: specs.Version,
 		Root:    &specs.Root{Path: in.Rootfs, Readonly: sc.GetReadonlyRootfs()},

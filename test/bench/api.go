@@ -61,24 +61,21 @@ func (b *bench) measureAPI(ctx context.Context) error {
 		return err
 	}
 	n := strconv.Itoa(b.objects)
-	err := b.served(ctx, "apiserver", nil, func(s *served) error {
-		if err := s.phases(ctx, program, "-n", n, "-phases", "create,get,list"); err != nil {
-			return err
-		}
-		return nil
+	err := b.served(ctx, "apiserver", nil, func(ctx context.Context, s *served) error {
+		return s.phases(ctx, program, "-n", n, "-phases", "create,get,list")
 	})
 	if err != nil {
 		return err
 	}
 	// A second one for the whole course, so that the first figure of memory is that after the pods, lists and nothing more.
-	err = b.served(ctx, "apiserver", nil, func(s *served) error {
+	err = b.served(ctx, "apiserver", nil, func(ctx context.Context, s *served) error {
 		return s.phases(ctx, program, "-n", n, "-phases", "create,patch,watch,delete")
 	})
 	if err != nil {
 		return err
 	}
 	flags := []string{"--components-kubelet=false", "--components-proxy=false", "--components-dns=false"}
-	return b.served(ctx, "server", flags, func(s *served) error {
+	return b.served(ctx, "server", flags, func(ctx context.Context, s *served) error {
 		if err := s.phases(ctx, program, "-n", "2000", "-nodes", "1000", "-phases", "sched"); err != nil {
 			return err
 		}
@@ -95,7 +92,7 @@ type served struct {
 }
 
 // served runs a command of karve as a control plane for as long as fn takes.
-func (b *bench) served(ctx context.Context, command string, flags []string, fn func(*served) error) error {
+func (b *bench) served(ctx context.Context, command string, flags []string, fn func(context.Context, *served) error) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -113,17 +110,24 @@ func (b *bench) served(ctx context.Context, command string, flags []string, fn f
 	defer log.Close()
 	data := filepath.Join(dir, "data")
 	cmd := exec.Command(filepath.Join(b.bin, "karve"), append([]string{command, "--data-dir", data, "--state-dir", filepath.Join(dir, "state"),
-		"--api-listen", address, "--api-advertise", "127.0.0.1", "--node-ip", "127.0.0.1", "--node-name", "bench"}, flags...)...)
+		"--api-listen", address, "--api-advertise", "127.0.0.1", "--node-name", "bench"}, flags...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	ctx, ended := context.WithCancel(ctx) // a server that ends is not waited for
+	over := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		ended()
+		close(over)
+	}()
 	defer func() {
 		kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
+		<-over
 		kill.Stop()
 	}()
 	s := &served{b: b, command: command, kubeconfig: filepath.Join(data, "admin.kubeconfig"), pid: cmd.Process.Pid}
@@ -147,7 +151,7 @@ func (b *bench) served(ctx context.Context, command string, flags []string, fn f
 	}
 	ready.add(took.Seconds())
 	b.report.figures = append(b.report.figures, ready)
-	return fn(s)
+	return fn(ctx, s)
 }
 
 // phases runs the load generator on it and keeps its lines.

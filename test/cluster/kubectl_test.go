@@ -294,7 +294,7 @@ func kubectlApply(t *testing.T, k *cli) {
 	if out := k.ok(t, "get configmap s -o jsonpath={.data}"); out != `{"w":"1","x":"2"}` {
 		t.Errorf("data is %s", out)
 	}
-	bad := k.file(t, "bad.yaml", strings.Replace(one, "data:", "dta:", 1))
+	bad := k.file(t, "bad.yaml", strings.Replace(one, "\ndata:", "\ndta:", 1))
 	k.fails(t, 1, "apply -f "+bad, "dta")
 	invalid := k.file(t, "invalid.yaml", strings.Replace(one, "name: a", "name: A_B", 1))
 	k.fails(t, 1, "apply -f "+invalid, "RFC 1123")

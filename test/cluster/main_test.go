@@ -40,7 +40,11 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(scratch)
 	// What is started by accident without its own must not find the user's.
 	os.Setenv("KUBECONFIG", filepath.Join(scratch, "none"))
-	os.Setenv("HOME", scratch+"/home")
+	os.Setenv("HOME", filepath.Join(scratch, "home"))
+	if err := os.Mkdir(os.Getenv("HOME"), 0o700); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if unable, err = prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -226,7 +230,7 @@ func (c *Cluster) Kubectl(t *testing.T, args ...string) string {
 // Apply sends manifests through kubectl apply.
 func (c *Cluster) Apply(t *testing.T, ns, manifest string) {
 	t.Helper()
-	cmd := exec.Command(kubectl, "apply", "--validate=false", "-n", ns, "-f", "-")
+	cmd := exec.Command(kubectl, "apply", "-n", ns, "-f", "-")
 	cmd.Stdin = strings.NewReader(manifest)
 	if out, err := c.run(cmd); err != nil {
 		t.Fatalf("apply: %v\n%s\n%s", err, out, manifest)
@@ -241,8 +245,9 @@ func (c *Cluster) Namespace(t *testing.T) string {
 	c.Kubectl(t, "create", "namespace", name)
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := c.Try("get", "pods,events", "-n", name, "-o", "wide")
-			t.Logf("what there was in %s:\n%s", name, out)
+			pods, _ := c.Try("get", "pods", "-n", name, "-o", "wide")
+			events, _ := c.Try("get", "events", "-n", name, "--field-selector=type!=Normal")
+			t.Logf("what there was in %s:\n%s%s", name, pods, events)
 		}
 		_, _ = c.Try("delete", "namespace", name, "--wait=false")
 	})

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// podTest is a pod, and what is to be seen of it. NS in the manifest stands for the namespace.
+// podTest is a pod, and what is to be seen of it. NS in the manifest stands for the namespace, HOST for a directory of this
+// machine that the test has for itself.
 type podTest struct {
 	name     string
 	manifest string
@@ -19,11 +21,14 @@ func runPods(t *testing.T, tests []podTest) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ns := c.Namespace(t)
-			c.Apply(t, ns, strings.ReplaceAll(tt.manifest, "NS", ns))
+			c.Apply(t, ns, strings.NewReplacer("NS", ns, "HOST", hostDir(ns)).Replace(tt.manifest))
 			tt.check(t, c, ns)
 		})
 	}
 }
+
+// hostDir is below what is removed in the end. It is a path of the machine: nodes have no root of their own.
+func hostDir(ns string) string { return filepath.Join(scratch, "host", ns) }
 
 // box is a pod p of one container that runs a line of shell. more is added to the container, spec to the pod.
 func box(line, more, spec string) string {
@@ -113,26 +118,24 @@ initContainers:
 volumeMounts: [{name: h, mountPath: /h}]
 lifecycle:
   postStart: {exec: {command: [sh, -c, "echo start >>/h/x"]}}
-  preStop: {exec: {command: [sh, -c, "echo stop >>/h/x"]}}`, "terminationGracePeriodSeconds: 20\nvolumes: [{name: h, hostPath: {path: /tmp/NS, type: DirectoryOrCreate}}]"), gracefulEnd},
+  preStop: {exec: {command: [sh, -c, "echo stop >>/h/x"]}}`, "terminationGracePeriodSeconds: 20\nvolumes: [{name: h, hostPath: {path: HOST, type: DirectoryOrCreate}}]"), gracefulEnd},
 		{"killed when the grace is over", box("trap '' TERM; while :; do sleep 0.2; done", "", ""), func(t *testing.T, c *Cluster, ns string) {
 			c.ready(t, ns, "p")
 			c.Kubectl(t, "delete", "pod", "-n", ns, "p", "--timeout=60s")
 		}},
-		{"a failing postStart hook", box(sleeps, `lifecycle: {postStart: {exec: {command: [sh, -c, "exit 1"]}}}`, "restartPolicy: Never"), says("status.phase", "Failed")},
+		{"a failing postStart hook", box("sleep 1000", `lifecycle: {postStart: {exec: {command: [sh, -c, "exit 1"]}}}`, "restartPolicy: Never"), says("status.phase", "Failed")},
 	})
 }
 
 func gracefulEnd(t *testing.T, c *Cluster, ns string) {
 	c.ready(t, ns, "p")
 	c.Kubectl(t, "delete", "pod", "-n", ns, "p", "--timeout=60s")
-	c.Apply(t, ns, strings.Replace(box(`cat /h/x; busybox rm -r /h/*`, "volumeMounts: [{name: h, mountPath: /h}]",
-		"restartPolicy: Never\nvolumes: [{name: h, hostPath: {path: /tmp/"+ns+"}}]"), "name: p,", "name: q,", 1))
+	c.Apply(t, ns, strings.Replace(box(`cat /h/x`, "volumeMounts: [{name: h, mountPath: /h}]",
+		"restartPolicy: Never\nvolumes: [{name: h, hostPath: {path: "+hostDir(ns)+"}}]"), "name: p,", "name: q,", 1))
 	c.becomes(t, ns, "q", "status.phase", "Succeeded")
 	if log := c.Kubectl(t, "logs", "-n", ns, "q"); log != "start\nstop\nterm\n" {
 		t.Errorf("the order was %q", log)
 	}
-	// hostPath is a path of the machine here: nodes have no root of their own.
-	c.removeHostPath(t, "/tmp/"+ns)
 }
 
 func TestProbes(t *testing.T) {

@@ -3,16 +3,10 @@ package cluster
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
-
-func (c *Cluster) removeHostPath(t *testing.T, path string) {
-	t.Helper()
-	if err := os.RemoveAll(path); err != nil {
-		t.Errorf("remove what a pod left: %v", err)
-	}
-}
 
 const sources = `
 apiVersion: v1
@@ -91,12 +85,11 @@ resources: {limits: {memory: 64Mi}}`, `volumes:
 			c.Kubectl(t, "create", "configmap", "late", "-n", ns, "--from-literal=x=come")
 			prints("come")(t, c, ns)
 		}},
-		{"hostPath", box("echo kept >/h/x", "volumeMounts: [{name: h, mountPath: /h}]", "restartPolicy: Never\nvolumes: [{name: h, hostPath: {path: /tmp/NS, type: DirectoryOrCreate}}]"), func(t *testing.T, c *Cluster, ns string) {
+		{"hostPath", box("echo kept >/h/x", "volumeMounts: [{name: h, mountPath: /h}]", "restartPolicy: Never\nvolumes: [{name: h, hostPath: {path: HOST, type: DirectoryOrCreate}}]"), func(t *testing.T, c *Cluster, ns string) {
 			says("status.phase", "Succeeded")(t, c, ns)
-			if b, err := os.ReadFile("/tmp/" + ns + "/x"); err != nil || string(b) != "kept\n" {
+			if b, err := os.ReadFile(filepath.Join(hostDir(ns), "x")); err != nil || string(b) != "kept\n" {
 				t.Errorf("the machine has %q, %v", b, err)
 			}
-			c.removeHostPath(t, "/tmp/"+ns)
 		}},
 		{"subPath", sources + box("cat /etc/one; echo in >/d/f; busybox ls /all", "volumeMounts: [{name: v, mountPath: /etc/one, subPath: one}, {name: d, mountPath: /d, subPath: a/b}, {name: d, mountPath: /all}]",
 			"restartPolicy: Never\nvolumes: [{name: v, configMap: {name: m}}, {name: d, emptyDir: {}}]"), prints("first", "a\n")},

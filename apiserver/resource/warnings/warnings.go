@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	netv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -34,8 +35,7 @@ func ForDelete(kind schema.GroupKind) string {
 	return ""
 }
 
-// For returns what there is to say about an object that is written. old is the object it replaces, nil for none; templates
-// that stay as they were are not spoken of again.
+// For returns what there is to say about an object that is written. old is the object it replaces, nil for none.
 func For(obj, old runtime.Object) []string {
 	template := field.NewPath("spec", "template")
 	switch o := obj.(type) {
@@ -68,7 +68,10 @@ func For(obj, old runtime.Object) []string {
 	case *corev1.Service:
 		return service(o)
 	case *corev1.ServiceAccount:
-		return annotation(o.Annotations, "kubernetes.io/enforce-mountable-secrets", "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets")
+		if before, ok := old.(*corev1.ServiceAccount); ok && before.Annotations[enforceMountable] != "" {
+			return nil
+		}
+		return annotation(o.Annotations, enforceMountable, "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets")
 	case *corev1.Secret:
 		return secret(o)
 	case *corev1.PersistentVolumeClaim:
@@ -82,6 +85,9 @@ func For(obj, old runtime.Object) []string {
 			return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", ingressClass)}
 		}
 	case *storagev1.CSIDriver:
+		if before, ok := old.(*storagev1.CSIDriver); ok && equality.Semantic.DeepEqual(before.Spec, o.Spec) {
+			return nil
+		}
 		if len(o.Spec.TokenRequests) > 0 && o.Spec.ServiceAccountTokenInSecrets == nil {
 			return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
 		}
@@ -89,7 +95,10 @@ func For(obj, old runtime.Object) []string {
 	return nil
 }
 
-const ingressClass = "kubernetes.io/ingress.class"
+const (
+	ingressClass     = "kubernetes.io/ingress.class"
+	enforceMountable = "kubernetes.io/enforce-mountable-secrets"
+)
 
 func annotation(all map[string]string, key, text string) []string {
 	if _, set := all[key]; !set {
