@@ -178,8 +178,16 @@ func (p *process) join(ctx context.Context) (*credentials, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := own.obtain(ctx, with); err != nil {
-			return nil, fmt.Errorf("join the cluster at %s: %w", o.Server, err)
+		for pause := 250 * time.Millisecond; ; pause = min(2*pause, 30*time.Second) { // the server may still be starting
+			if err = own.obtain(ctx, with); err == nil {
+				break
+			}
+			p.log.Warn("cluster not joined, trying again", "server", o.Server, "err", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return nil, fmt.Errorf("join the cluster at %s: %w", o.Server, err)
+			}
 		}
 	}
 	cfg := o.TLS.Clone()

@@ -117,7 +117,22 @@ func (pl *plane) startAPI(ctx context.Context, start func(string, func(context.C
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	start("join-file", pl.keepJoinFile)
 	return pl.writeKubeconfigs()
+}
+
+// keepJoinFile writes the credential for machines that join anew before it expires.
+func (pl *plane) keepJoinFile(ctx context.Context) error {
+	for {
+		select {
+		case <-time.After(joinLifetime / 2):
+		case <-ctx.Done():
+			return nil
+		}
+		if err := pl.writeJoinKubeconfig(); err != nil {
+			pl.p.log.Error("join file not written", "err", err)
+		}
+	}
 }
 
 func (pl *plane) stop() error {
@@ -128,7 +143,7 @@ func (pl *plane) stop() error {
 	return <-pl.done
 }
 
-// joinLifetime is how long the credential in the join file lasts; it is written anew at every start.
+// joinLifetime is how long the credential in the join file lasts; it is written anew at every start and twice in that time.
 const joinLifetime = 24 * time.Hour
 
 // writeKubeconfigs writes the administrator's file and the one that machines join with.
@@ -140,7 +155,12 @@ func (pl *plane) writeKubeconfigs() error {
 	if err := pl.pki.WriteKubeconfig(pl.p.c.AdminKubeconfig(), pl.server, cert, key, pl.p.c.Name); err != nil {
 		return err
 	}
-	if cert, key, err = pl.pki.Client("system:bootstrap:"+pl.p.c.Name, []string{"system:bootstrappers"}, joinLifetime); err != nil {
+	return pl.writeJoinKubeconfig()
+}
+
+func (pl *plane) writeJoinKubeconfig() error {
+	cert, key, err := pl.pki.Client("system:bootstrap:"+pl.p.c.Name, []string{"system:bootstrappers"}, joinLifetime)
+	if err != nil {
 		return err
 	}
 	return pl.pki.WriteKubeconfig(pl.p.c.JoinKubeconfig(), pl.server, cert, key, pl.p.c.Name)
