@@ -68,6 +68,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		})
 	}
 	err = p.start(ctx, start)
+	wg.Go(func() { settle(ctx) })
 	if err != nil {
 		cancel(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"karve/api/codec"
 	"karve/api/defaults"
 	"karve/api/strategy"
-	"karve/api/validation"
 	"karve/apiserver/admission"
 	"karve/store"
 )
@@ -84,8 +83,8 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 	if err != nil {
 		return nil, err
 	}
-	if rules := validation.For(row.GVK()); rules.Create != nil {
-		if errs := rules.Create(obj); len(errs) > 0 {
+	if rules := c.rules(); rules.Create != nil {
+		if errs := rules.Create(c.judged(obj)); len(errs) > 0 {
 			undo()
 			return nil, apierrors.NewInvalid(row.GVK().GroupKind(), invalidName(obj), errs)
 		}
@@ -95,12 +94,14 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 		return nil, err
 	}
 	c.warnOf(obj, nil)
-	tidy(obj)
 	key := Prefix(row, c.Namespace) + obj.GetName()
 	if c.DryRun {
 		undo()
 		if d.store.Get(key) != nil {
 			return nil, apierrors.NewAlreadyExists(c.Row.GR(), obj.GetName())
+		}
+		if obj, err = asStored(row, obj); err != nil {
+			return nil, apierrors.NewInternalError(err)
 		}
 		return &Result{Object: obj, Created: true}, nil
 	}
@@ -202,6 +203,19 @@ func encode(row *api.Row, obj Object) ([]byte, error) {
 		return nil, err
 	}
 	return codec.Envelope(row.GVK(), body), nil
+}
+
+// asStored returns what would be read back of obj had it been stored, without a resourceVersion.
+func asStored(row *api.Row, obj Object) (Object, error) {
+	value, err := encode(row, obj)
+	if err != nil {
+		return nil, err
+	}
+	o, err := codec.DecodeStored(row, value)
+	if err != nil {
+		return nil, err
+	}
+	return o.(Object), nil
 }
 
 // failed turns an error of the store into the answer a client gets.

@@ -11,6 +11,7 @@ import (
 	"karve/api"
 	"karve/api/convert"
 	"karve/api/strategy"
+	"karve/api/validation"
 	"karve/apiserver/resource/warnings"
 )
 
@@ -83,4 +84,21 @@ func (c *Call) warnOf(obj, old Object) {
 	for _, text := range warnings.For(obj, before) {
 		c.Warn(text)
 	}
+}
+
+// rules returns the validation of the call's kind. A group that shows another's objects has rules of its own for them;
+// versions of one group share those of the stored one.
+func (c *Call) rules() validation.Rules {
+	if hub := c.Row.Hub(); hub.Group == c.Row.Group {
+		return validation.For(hub.GVK())
+	}
+	return validation.For(c.Row.GVK())
+}
+
+// judged is an object in the form its rules are about.
+func (c *Call) judged(o Object) Object {
+	if c.Row.Hub().Group == c.Row.Group {
+		return o
+	}
+	return c.view(o)
 }

@@ -2,18 +2,13 @@ package resource
 
 import (
 	"fmt"
-	"reflect"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"karve/api"
-	"karve/api/codec"
 )
 
 func TestPlanDelete(t *testing.T) {
@@ -81,43 +76,5 @@ func TestContinueTokens(t *testing.T) {
 		if _, err := decodeToken(bad.encode()); err == nil {
 			t.Errorf("taken: %+v", bad)
 		}
-	}
-}
-
-// TestTidy compares with the way through the store that it stands for.
-func TestTidy(t *testing.T) {
-	yes := true
-	for _, o := range []Object{
-		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{}, Finalizers: []string{}},
-			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Args: []string{}, Env: []corev1.EnvVar{{Name: "e"}}}}, Volumes: []corev1.Volume{}, SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{}}}},
-		&discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{Addresses: []string{}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}}, Ports: []discoveryv1.EndpointPort{}},
-		&rbacv1.Role{Rules: []rbacv1.PolicyRule{}},
-		&corev1.Secret{Data: map[string][]byte{"empty": {}, "full": []byte("x")}},
-		&apiextensionsv1.CustomResourceDefinition{Spec: apiextensionsv1.CustomResourceDefinitionSpec{Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1",
-			Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Required: []string{}, AllOf: []apiextensionsv1.JSONSchemaProps{{Enum: []apiextensionsv1.JSON{}}}}}}}}},
-	} {
-		row := api.Of(o)
-		value, err := encode(row, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := codec.DecodeStored(row, value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := o.DeepCopyObject().(Object)
-		tidy(got)
-		want.GetObjectKind().SetGroupVersionKind(got.GetObjectKind().GroupVersionKind())
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%T:\n%+v\nwant\n%+v", o, got, want)
-		}
-	}
-}
-
-func BenchmarkTidyPod(b *testing.B) {
-	p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Env: make([]corev1.EnvVar, 10)}}, Volumes: make([]corev1.Volume, 3), Tolerations: make([]corev1.Toleration, 2)}}
-	b.ReportAllocs()
-	for b.Loop() {
-		tidy(p)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"karve/api"
 	"karve/api/convert"
 	"karve/api/strategy"
-	"karve/api/validation"
 	"karve/apiserver/admission"
 	"karve/apiserver/patch"
 	"karve/store"
@@ -220,9 +219,10 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		return nil, err
 	}
 	want = a.Object.(Object)
-	prepare, check := st.PrepareUpdate, validation.For(row.GVK()).Update
+	rules := c.rules()
+	prepare, check := st.PrepareUpdate, rules.Update
 	if c.Sub != "" {
-		prepare, check = st.Sub[c.Sub], validation.For(row.GVK()).Sub[c.Sub]
+		prepare, check = st.Sub[c.Sub], rules.Sub[c.Sub]
 	}
 	if prepare != nil {
 		prepare(want, current)
@@ -232,7 +232,7 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		return nil, err
 	}
 	if check != nil {
-		if errs := check(want, current); len(errs) > 0 {
+		if errs := check(c.judged(want), c.judged(current)); len(errs) > 0 {
 			undo()
 			return nil, apierrors.NewInvalid(row.GVK().GroupKind(), c.Name, errs)
 		}
@@ -244,9 +244,11 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 	if c.Sub == "" {
 		c.warnOf(want, current)
 	}
-	tidy(want)
 	if c.DryRun {
 		undo()
+		if want, err = asStored(row, want); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
 		want.SetResourceVersion(current.GetResourceVersion())
 		return &Result{Object: want}, nil
 	}
@@ -254,6 +256,9 @@ func (d *Door) replace(ctx context.Context, c *Call, row *api.Row, st *strategy.
 		// The client gets what it asked for; watchers are told of the object as it was stored.
 		if _, err := d.remove(ctx, c, row, rec); err != nil {
 			return nil, err
+		}
+		if want, err = asStored(row, want); err != nil {
+			return nil, apierrors.NewInternalError(err)
 		}
 		want.SetResourceVersion(current.GetResourceVersion())
 		return &Result{Object: want}, nil
