@@ -25,7 +25,10 @@ func TestRows(t *testing.T) {
 		id := r.GVR().String()
 		once("resource "+id, id)
 		for _, s := range r.Short {
-			once("short name "+r.Group+" "+s, id)
+			if by := seen["short name "+s]; by != "" && by != r.GR().String() && r.Group != "events.k8s.io" {
+				t.Errorf("%s is short for both %s and %s", s, by, r.GR())
+			}
+			seen["short name "+s] = r.GR().String()
 		}
 		if ByResource(r.GVR()) != r {
 			t.Errorf("%s is not found by its name", id)

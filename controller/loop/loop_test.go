@@ -112,20 +112,20 @@ func TestRun(t *testing.T) {
 		tries[key]++
 		n := tries[key]
 		mu.Unlock()
-		q.Add(key + "'s child")
+		q.Add(key) // what happens meanwhile
 		defer func() { mu.Lock(); hands[key]--; mu.Unlock() }()
-		if n < 3 {
+		switch n {
+		case 1, 2, 3:
 			return errors.New("not yet")
-		}
-		if len(key) > 40 {
+		case 20:
 			stop()
 		}
 		return nil
 	}}
 	q.Add("a")
 	env.Run(ctx, []*Controller{c})
-	if tries["a"] != 3 || ticks.Load() != 1 {
-		t.Errorf("%d tries of a, %d ticks, want 3 and 1", tries["a"], ticks.Load())
+	if tries["a"] < 20 || ticks.Load() != 1 {
+		t.Errorf("%d tries of a, %d ticks, want 20 and 1", tries["a"], ticks.Load())
 	}
 }
 

@@ -27,7 +27,7 @@ func made(name string, change ...func(*corev1.Pod)) *corev1.Pod {
 
 func ready(since time.Duration) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		SetCondition(p, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))})
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))}}
 	}
 }
 
@@ -111,8 +111,9 @@ func TestAvailable(t *testing.T) {
 }
 
 func TestConditionKeepsItsTime(t *testing.T) {
-	p := made("p", ready(time.Hour), ready(time.Second))
-	if c := Condition(p, corev1.PodReady); !c.LastTransitionTime.Equal(&metav1.Time{Time: now.Add(-24 * time.Hour)}) || len(p.Status.Conditions) != 1 {
+	p := made("p")
+	SetCondition(p, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, Reason: "again", LastTransitionTime: metav1.NewTime(now)})
+	if c := Condition(p, corev1.PodReady); !c.LastTransitionTime.Equal(&metav1.Time{Time: now.Add(-24 * time.Hour)}) || len(p.Status.Conditions) != 1 || c.Reason != "again" {
 		t.Errorf("set to the same status: %v", p.Status.Conditions)
 	}
 	unready(p)

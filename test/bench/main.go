@@ -22,7 +22,7 @@ import (
 type bench struct {
 	root, bin, scratch string // of the source, of the programs, of everything written here
 	images             []string
-	runs, pods         int
+	runs, pods, rounds int
 	settle, idle       time.Duration
 	apibench           string // folder of the load generator's source; may be missing
 	objects            int
@@ -54,6 +54,7 @@ func main() {
 	out := flag.String("o", "docs/measurements.md", "file to write, below the checkout; - prints it")
 	flag.IntVar(&b.runs, "runs", 5, "clusters to start for each of the start figures")
 	flag.IntVar(&b.pods, "pods", 30, "pods to start one after the other")
+	flag.IntVar(&b.rounds, "rounds", 3, "API servers to load one after the other")
 	flag.IntVar(&b.objects, "objects", 5000, "objects of the API load")
 	flag.DurationVar(&b.settle, "settle", time.Minute, "how long a cluster is left alone before it counts as idle")
 	flag.DurationVar(&b.idle, "idle", time.Minute, "how long idle CPU is counted")
@@ -79,6 +80,9 @@ func (b *bench) main(ctx context.Context, only []string, out string) (err error)
 	}
 	defer func() { err = errors.Join(err, b.cleanUp()) }()
 	b.report.machine = describeMachine(b)
+	if err := b.keepPrograms(); err != nil {
+		return err
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -107,6 +111,29 @@ func (b *bench) main(ctx context.Context, only []string, out string) (err error)
 	}
 	fmt.Fprint(os.Stderr, b.report.summary())
 	return errors.Join(failed...)
+}
+
+// keepPrograms puts the programs aside, so that one that is built meanwhile is not measured in part.
+func (b *bench) keepPrograms() error {
+	aside := filepath.Join(b.scratch, "bin")
+	if err := os.Mkdir(aside, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"karve", "kubectl"} {
+		from, to := filepath.Join(b.bin, name), filepath.Join(aside, name)
+		if os.Link(from, to) == nil {
+			continue
+		}
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return fmt.Errorf("run make build first: %w", err)
+		}
+		if err := os.WriteFile(to, data, 0o755); err != nil {
+			return err
+		}
+	}
+	b.bin = aside
+	return nil
 }
 
 // prepare packs the image the pods run, and those of the shop.
