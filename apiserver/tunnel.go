@@ -84,7 +84,7 @@ func (s *Server) endpointOf(r *http.Request, svc *corev1.Service, port string) (
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
 		if port == "" && len(svc.Spec.Ports) == 1 || port == p.Name || port == strconv.Itoa(int(p.Port)) {
-			name, port = p.Name, strconv.Itoa(int(p.Port))
+			name = p.Name
 			break
 		}
 	}

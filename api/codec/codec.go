@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -184,5 +185,11 @@ func DecodeStored(row *api.Row, value []byte) (runtime.Object, error) {
 		return nil, fmt.Errorf("decode stored %s: %w", row.Resource, err)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(row.GVK())
+	if s, ok := obj.(*appsv1.StatefulSet); ok {
+		// the claims are objects inside an object: protobuf drops their kind, which every StatefulSet has by default
+		for i := range s.Spec.VolumeClaimTemplates {
+			s.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{Kind: "PersistentVolumeClaim", APIVersion: "v1"}
+		}
+	}
 	return obj, nil
 }

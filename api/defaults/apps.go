@@ -1,6 +1,8 @@
 package defaults
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -31,6 +33,15 @@ func deployment(o *appsv1.Deployment) {
 
 func daemonSet(o *appsv1.DaemonSet) {
 	s := &o.Spec
+	// every DaemonSet has the count of its templates, and whoever writes one owns it; the strategy does the counting
+	if _, ok := o.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok {
+		a := maps.Clone(o.Annotations)
+		if a == nil {
+			a = make(map[string]string, 1)
+		}
+		a[appsv1.DeprecatedTemplateGeneration] = "0"
+		o.Annotations = a
+	}
 	zero(&s.UpdateStrategy.Type, appsv1.RollingUpdateDaemonSetStrategyType)
 	if s.UpdateStrategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
 		unset(&s.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateDaemonSet{})

@@ -9,6 +9,7 @@ import (
 	asv1 "k8s.io/api/autoscaling/v1"
 	asv2 "k8s.io/api/autoscaling/v2"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func addScaling(t table) {
@@ -33,6 +34,11 @@ func addScaling(t table) {
 		return []any{o.Name, o.Spec.ScaleTargetRef.Kind + "/" + o.Spec.ScaleTargetRef.Name, target, minPods(o.Spec.MinReplicas),
 			int64(o.Spec.MaxReplicas), int64(o.Status.CurrentReplicas), age(o.CreationTimestamp, now)}
 	}, hpaColumns)
+	add(t, "autoscaling", "v1", "Scale", func(o *asv1.Scale, now time.Time) []any {
+		return []any{o.Name, int64(o.Spec.Replicas), int64(o.Status.Replicas), age(o.CreationTimestamp, now)}
+	}, func() columns {
+		return columns{text("Name", doc(metav1.ObjectMeta{}, "name")), number("Desired", doc(asv1.ScaleSpec{}, "replicas")), number("Available", doc(asv1.ScaleStatus{}, "replicas")), ageColumn()}
+	})
 	add(t, "policy", "v1", "PodDisruptionBudget", func(o *policyv1.PodDisruptionBudget, now time.Time) []any {
 		least, most := "N/A", "N/A"
 		if o.Spec.MinAvailable != nil {

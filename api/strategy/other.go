@@ -74,14 +74,8 @@ func updateCSR(c, old *certv1.CertificateSigningRequest) {
 }
 
 func csrStatus(c, old *certv1.CertificateSigningRequest) {
-	// approval and denial are another subresource's
-	kept := slices.DeleteFunc(slices.Clone(c.Status.Conditions), isDecision)
-	for _, o := range old.Status.Conditions {
-		if isDecision(o) {
-			kept = append(kept, o)
-		}
-	}
-	c.Status.Conditions = kept
+	keepConditions(c, old, certv1.CertificateApproved)
+	keepConditions(c, old, certv1.CertificateDenied)
 	stamp(c.Status.Conditions, old.Status.Conditions)
 }
 
@@ -93,8 +87,27 @@ func csrApproval(c, old *certv1.CertificateSigningRequest) {
 	stamp(c.Status.Conditions, old.Status.Conditions)
 }
 
-func isDecision(c certv1.CertificateSigningRequestCondition) bool {
-	return c.Type == certv1.CertificateApproved || c.Type == certv1.CertificateDenied
+// keepConditions puts the decisions that were there back in their places: they are another subresource's. Where there are
+// more or fewer of them than before, validation has something to say.
+func keepConditions(c, old *certv1.CertificateSigningRequest, t certv1.RequestConditionType) {
+	was, is := conditionsOf(old, t), conditionsOf(c, t)
+	if len(was) != len(is) {
+		return
+	}
+	c.Status.Conditions = slices.Clone(c.Status.Conditions)
+	for i, at := range is {
+		c.Status.Conditions[at] = old.Status.Conditions[was[i]]
+	}
+}
+
+func conditionsOf(c *certv1.CertificateSigningRequest, t certv1.RequestConditionType) []int {
+	var at []int
+	for i := range c.Status.Conditions {
+		if c.Status.Conditions[i].Type == t {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 // stamp fills in the times of conditions that came without.

@@ -95,6 +95,7 @@ const (
 	hasStatus   flag = 1 << iota // the kind has a status subresource
 	generation                   // the kind counts generations
 	recount                      // it starts to count at the first change
+	countSent                    // what the client sent counts, before anything is dropped from it
 	conditional                  // an update must name the resource version
 	upsert                       // PUT may create
 	keepCreated                  // a status given at create is kept
@@ -160,13 +161,18 @@ func (k *kind) prepareUpdate(obj, old runtime.Object) {
 	if k.has(hasStatus) {
 		copyField(obj, old, "Status")
 	}
+	counts := k.has(generation) || k.has(recount)
+	changed := counts && k.has(countSent) && k.changed(obj, old)
 	if k.update != nil {
 		k.update(obj, old)
 	}
 	if k.canon != nil {
 		k.canon(obj)
 	}
-	if (k.has(generation) || k.has(recount)) && k.changed(obj, old) {
+	if counts && !k.has(countSent) {
+		changed = k.changed(obj, old)
+	}
+	if changed {
 		m := obj.(metav1.Object)
 		m.SetGeneration(m.GetGeneration() + 1)
 	}

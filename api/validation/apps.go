@@ -1,7 +1,10 @@
 package validation
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -20,23 +23,35 @@ func addApps(t table) {
 	rule(t, g, "v1", "ReplicaSet", true, subdomain, replicaSet, func(o, old *appsv1.ReplicaSet) errors {
 		return immutable(field.NewPath("spec", "selector"), o.Spec.Selector, old.Spec.Selector)
 	}, onSub("status", replicaSetStatus))
-	rule(t, g, "v1", "DaemonSet", true, subdomain, daemonSet, func(o, old *appsv1.DaemonSet) errors {
-		return immutable(field.NewPath("spec", "selector"), o.Spec.Selector, old.Spec.Selector)
-	}, onSub("status", daemonSetStatus))
+	rule(t, g, "v1", "DaemonSet", true, subdomain, daemonSet, nil, ownUpdate(func(o, old *appsv1.DaemonSet) errors {
+		return append(immutable(field.NewPath("spec", "selector"), o.Spec.Selector, old.Spec.Selector), daemonSet(o)...)
+	}), onSub("status", daemonSetStatus))
 	rule(t, g, "v1", "StatefulSet", true, statefulSetName, statefulSet, statefulSetUpdate, onSub("status", statefulSetStatus))
 	rule(t, g, "v1", "ControllerRevision", true, subdomain, func(o *appsv1.ControllerRevision) errors {
-		var errs errors
+		errs := nonNegative(field.NewPath("revision"), o.Revision)
 		if o.Data.Raw == nil && o.Data.Object == nil {
 			errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
 		}
-		return append(errs, nonNegative(field.NewPath("revision"), o.Revision)...)
+		return errs
 	}, nil, ownUpdate(func(o, old *appsv1.ControllerRevision) errors {
-		return append(immutable(field.NewPath("data"), o.Data, old.Data), nonNegative(field.NewPath("revision"), o.Revision)...)
+		return append(sameData(o, old), nonNegative(field.NewPath("revision"), o.Revision)...)
 	}))
 	rule(t, "", "v1", "ReplicationController", true, subdomain, replicationController, nil, onSub("status", func(o, old *corev1.ReplicationController) errors {
 		s := o.Status
 		return replicaCounts(field.NewPath("status"), s.Replicas, s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas, s.ObservedGeneration)
 	}))
+}
+
+// sameData refuses a change of what a revision holds. Two spellings of the same JSON are no change: a patch may reorder it.
+func sameData(o, old *appsv1.ControllerRevision) errors {
+	if bytes.Equal(o.Data.Raw, old.Data.Raw) {
+		return nil
+	}
+	var a, b any
+	if json.Unmarshal(o.Data.Raw, &a) == nil && json.Unmarshal(old.Data.Raw, &b) == nil && reflect.DeepEqual(a, b) {
+		return nil
+	}
+	return immutable(field.NewPath("data"), o.Data, old.Data)
 }
 
 // mustSelect refuses a selector that misses the template's own pods.

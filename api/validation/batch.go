@@ -116,7 +116,7 @@ func jobSpec(s *batchv1.JobSpec, p *field.Path) errors {
 	case r != "" && r != corev1.RestartPolicyAlways && r != corev1.RestartPolicyOnFailure && r != corev1.RestartPolicyNever:
 		errs = append(errs, field.NotSupported(t.Child("spec", "restartPolicy"), r, []corev1.RestartPolicy{corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}))
 	case r == "" || r == corev1.RestartPolicyAlways:
-		errs = append(errs, field.Required(t.Child("spec", "restartPolicy"), fmt.Sprintf("valid values: %q", []string{"OnFailure", "Never"})))
+		errs = append(errs, field.Required(t.Child("spec", "restartPolicy"), `valid values: "OnFailure", "Never"`))
 	case s.PodFailurePolicy != nil && r != corev1.RestartPolicyNever:
 		errs = append(errs, field.Invalid(t.Child("spec", "restartPolicy"), r, "only \"Never\" is supported when podFailurePolicy is specified"))
 	}

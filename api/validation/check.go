@@ -185,7 +185,7 @@ var (
 
 func anyName(string, bool) []string { return nil }
 
-func serviceName(name string, prefix bool) []string { return label1035(name, prefix) }
+func serviceName(name string, prefix bool) []string { return label(name, prefix) }
 
 // ObjectMeta checks the metadata of an object at create and update. name judges the name.
 func ObjectMeta(m metav1.Object, namespaced bool, name func(name string, prefix bool) []string, path *field.Path) field.ErrorList {

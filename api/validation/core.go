@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -21,17 +22,9 @@ func addCore(t table) {
 	rule(t, "", "v1", "Secret", true, subdomain, secret, secretUpdate)
 	rule(t, "", "v1", "ServiceAccount", true, subdomain, (func(*corev1.ServiceAccount) errors)(nil), nil)
 	rule(t, "", "v1", "Namespace", false, label, func(o *corev1.Namespace) errors {
-		var errs errors
-		for _, f := range o.Spec.Finalizers {
-			errs = append(errs, finalizer(string(f), field.NewPath("spec", "finalizers"))...)
-		}
-		return errs
-	}, nil, ownUpdate(func(o, old *corev1.Namespace) errors { return nil }), onSub("status", namespaceStatus), onSub("finalize", func(o, old *corev1.Namespace) errors {
-		var errs errors
-		for _, f := range o.Spec.Finalizers {
-			errs = append(errs, finalizer(string(f), field.NewPath("spec", "finalizers"))...)
-		}
-		return errs
+		return finalizers(o, func(int) *field.Path { return field.NewPath("spec", "finalizers") })
+	}, nil, ownUpdate(func(o, old *corev1.Namespace) errors { return nil }), onSub("status", namespaceStatus), onSub("finalize", func(o, _ *corev1.Namespace) errors {
+		return finalizers(o, field.NewPath("spec", "finalizers").Index)
 	}))
 	rule(t, "", "v1", "Node", false, subdomain, node, nodeUpdate)
 	rule(t, "", "v1", "LimitRange", true, subdomain, limitRange, nil)
@@ -49,6 +42,15 @@ func addCore(t table) {
 	rule(t, "", "v1", "Binding", true, subdomain, binding, nil)
 }
 
+// finalizers checks what keeps a namespace; at says where the causes point, which a create and a finalize tell differently.
+func finalizers(o *corev1.Namespace, at func(i int) *field.Path) errors {
+	var errs errors
+	for i, f := range o.Spec.Finalizers {
+		errs = append(errs, finalizer(string(f), at(i))...)
+	}
+	return errs
+}
+
 func binding(o *corev1.Binding) errors {
 	var errs errors
 	p := field.NewPath("target")
@@ -61,10 +63,16 @@ func binding(o *corev1.Binding) errors {
 	return errs
 }
 
+const unqualifiedFinalizer = "name is neither a standard finalizer name nor is it fully qualified"
+
+func standardFinalizer(s string) bool {
+	return s == string(corev1.FinalizerKubernetes) || s == metav1.FinalizerOrphanDependents || s == metav1.FinalizerDeleteDependents
+}
+
 func finalizer(s string, p *field.Path) errors {
 	errs := invalid(p, s, validation.IsQualifiedName(s))
-	if len(errs) == 0 && !strings.Contains(s, "/") && s != string(corev1.FinalizerKubernetes) {
-		errs = append(errs, field.Invalid(p, s, "name is neither a standard finalizer name nor is it fully qualified"))
+	if !strings.Contains(s, "/") && !standardFinalizer(s) {
+		errs = append(errs, field.Invalid(p, s, unqualifiedFinalizer))
 	}
 	return errs
 }

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	structural "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -18,7 +19,8 @@ func addExtensions(t table) {
 		if err != nil {
 			return errors{field.InternalError(field.NewPath(""), err)}
 		}
-		return guarded(func() errors { return crdvalidation.ValidateCustomResourceDefinition(context.Background(), in) })
+		errs := unselectable(&in.Spec)
+		return append(errs, guarded(func() errors { return crdvalidation.ValidateCustomResourceDefinition(context.Background(), in) })...)
 	}, nil, bare, ownUpdate(func(o, old *apiextv1.CustomResourceDefinition) errors {
 		return compareCRD(o, old, func(in, was *apiextensions.CustomResourceDefinition) errors {
 			return crdvalidation.ValidateCustomResourceDefinitionUpdate(context.Background(), in, was)
@@ -54,5 +56,28 @@ func compareCRD(o, old *apiextv1.CustomResourceDefinition, f func(in, was *apiex
 	if err != nil {
 		return errors{field.InternalError(field.NewPath(""), err)}
 	}
-	return guarded(func() errors { return f(in, was) })
+	errs := unselectable(&in.Spec)
+	unselectable(&was.Spec)
+	return append(errs, guarded(func() errors { return f(in, was) })...)
+}
+
+// unselectable takes away the selectable fields of a version whose schema is not structural, and says so: the library looks
+// for the fields in the structural schema without asking whether there is one.
+func unselectable(s *apiextensions.CustomResourceDefinitionSpec) errors {
+	var errs errors
+	drop := func(fields *[]apiextensions.SelectableField, v *apiextensions.CustomResourceValidation, p *field.Path) {
+		if len(*fields) == 0 || v == nil || v.OpenAPIV3Schema == nil {
+			return
+		}
+		if _, err := structural.NewStructural(v.OpenAPIV3Schema); err != nil {
+			*fields = nil
+			errs = append(errs, field.Invalid(p.Child("schema.openAPIV3Schema"), "", err.Error()))
+		}
+	}
+	p := field.NewPath("spec")
+	drop(&s.SelectableFields, s.Validation, p)
+	for i := range s.Versions {
+		drop(&s.Versions[i].SelectableFields, s.Versions[i].Schema, p.Child("versions").Index(i))
+	}
+	return errs
 }

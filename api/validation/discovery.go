@@ -67,6 +67,7 @@ func endpointPort(c *corev1.EndpointPort, named bool, p *field.Path) errors {
 
 func endpointSlice(o *discoveryv1.EndpointSlice) errors {
 	errs := oneOfRequired(field.NewPath("addressType"), o.AddressType, discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6)
+	errs = append(errs, slicePorts(o)...)
 	p := field.NewPath("endpoints")
 	if len(o.Endpoints) > 1000 {
 		return append(errs, field.TooMany(p, len(o.Endpoints), 1000))
@@ -74,9 +75,14 @@ func endpointSlice(o *discoveryv1.EndpointSlice) errors {
 	for i := range o.Endpoints {
 		errs = append(errs, sliceEndpoint(&o.Endpoints[i], o.AddressType, p.Index(i))...)
 	}
+	return errs
+}
+
+func slicePorts(o *discoveryv1.EndpointSlice) errors {
+	var errs errors
 	ports := field.NewPath("ports")
 	if len(o.Ports) > 20000 {
-		return append(errs, field.TooMany(ports, len(o.Ports), 20000))
+		return errors{field.TooMany(ports, len(o.Ports), 20000)}
 	}
 	names := sets.New[string]()
 	for i := range o.Ports {
@@ -110,7 +116,7 @@ func sliceEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, p *field.
 		errs = append(errs, field.TooMany(at, len(e.Addresses), 100))
 	}
 	for i, a := range e.Addresses {
-		errs = append(errs, sliceAddress(a, t, at.Index(i))...)
+		errs = append(errs, sliceAddress(a, t, at, i)...)
 	}
 	if e.NodeName != nil {
 		errs = append(errs, invalid(p.Child("nodeName"), *e.NodeName, subdomain(*e.NodeName, false))...)
@@ -124,7 +130,8 @@ func sliceEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, p *field.
 	return errs
 }
 
-func sliceAddress(a string, t discoveryv1.AddressType, p *field.Path) errors {
+func sliceAddress(a string, t discoveryv1.AddressType, list *field.Path, i int) errors {
+	p := list.Index(i)
 	switch t {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 		errs := validation.IsValidIPForLegacyField(p, a, true, nil)
@@ -132,9 +139,9 @@ func sliceAddress(a string, t discoveryv1.AddressType, p *field.Path) errors {
 			return errs
 		}
 		if six := strings.Contains(a, ":"); six != (t == discoveryv1.AddressTypeIPv6) {
-			return errors{field.Invalid(p, a, fmt.Sprintf("must be an %s address", t))}
+			errs = append(errs, field.Invalid(list, a, fmt.Sprintf("must be an %s address", t)))
 		}
-		return notSpecial(a, p)
+		return append(errs, notSpecial(a, p)...)
 	case discoveryv1.AddressTypeFQDN:
 		return validation.IsFullyQualifiedDomainName(p, a)
 	}

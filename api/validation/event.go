@@ -8,17 +8,16 @@ import (
 
 func addEvents(t table) {
 	rule(t, "", "v1", "Event", true, subdomain, func(o *corev1.Event) errors {
-		errs := involved(o.Namespace, o.InvolvedObject.Namespace, o.InvolvedObject.APIVersion)
 		if o.EventTime.IsZero() {
-			return errs
+			return involved(o.Namespace, o.InvolvedObject.Namespace)
 		}
-		return append(errs, newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Message, "reportingComponent")...)
+		return append(placed(o.Namespace, o.InvolvedObject.Namespace), newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Message, "reportingComponent")...)
 	}, nil)
 	rule(t, "events.k8s.io", "v1", "Event", true, subdomain, newEvent, nil, ownUpdate(newEventUpdate))
 }
 
 // involved checks that an event lives beside the object it is about; that of a cluster-wide object lives in default.
-func involved(eventNS, objectNS, apiVersion string) errors {
+func involved(eventNS, objectNS string) errors {
 	p := field.NewPath("involvedObject", "namespace")
 	if objectNS == "" {
 		if eventNS != "" && eventNS != "default" {
@@ -26,12 +25,21 @@ func involved(eventNS, objectNS, apiVersion string) errors {
 		}
 		return nil
 	}
-	if eventNS != objectNS && apiVersion == "v1" {
+	if eventNS != objectNS {
 		return errors{field.Invalid(p, objectNS, "does not match event.namespace")}
 	}
 	return nil
 }
 
+// placed is the rule for events that carry their time: those of cluster-wide objects may live in kube-system, too.
+func placed(eventNS, objectNS string) errors {
+	if objectNS == "" && eventNS != "default" && eventNS != "kube-system" {
+		return errors{field.Invalid(field.NewPath("involvedObject", "namespace"), objectNS, "does not match event.namespace")}
+	}
+	return nil
+}
+
+// newStyle is not asked of an event without a time, which is one of the old kind.
 func newStyle(controller, instance, action, reason, message, controllerName string) errors {
 	var errs errors
 	if controller == "" {
@@ -56,15 +64,22 @@ func newStyle(controller, instance, action, reason, message, controllerName stri
 }
 
 func newEvent(o *eventsv1.Event) errors {
-	errs := involved(o.Namespace, o.Regarding.Namespace, o.Regarding.APIVersion)
+	errs := reported(o)
 	if o.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}
 	if o.Type != corev1.EventTypeNormal && o.Type != corev1.EventTypeWarning {
 		errs = append(errs, field.Invalid(field.NewPath("type"), "", "has invalid value: "+o.Type))
 	}
-	errs = append(errs, newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Note, "reportingController")...)
 	return append(errs, eventSeries(o)...)
+}
+
+// reported checks where an event lives and who reports it.
+func reported(o *eventsv1.Event) errors {
+	if o.EventTime.IsZero() {
+		return involved(o.Namespace, o.Regarding.Namespace)
+	}
+	return append(placed(o.Namespace, o.Regarding.Namespace), newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Note, "reportingController")...)
 }
 
 func eventSeries(o *eventsv1.Event) errors {
@@ -83,7 +98,7 @@ func eventSeries(o *eventsv1.Event) errors {
 
 // newEventUpdate lets only the series and what labels an event carries change.
 func newEventUpdate(o, old *eventsv1.Event) errors {
-	var errs errors
+	errs := reported(o)
 	for _, f := range []struct {
 		name   string
 		v, old any
@@ -105,9 +120,5 @@ func newEventUpdate(o, old *eventsv1.Event) errors {
 	} {
 		errs = append(errs, immutable(field.NewPath(f.name), f.v, f.old)...)
 	}
-	if o.Regarding.Namespace == "" {
-		errs = append(errs, involved(o.Namespace, "", "")...)
-	}
-	errs = append(errs, eventSeries(o)...)
-	return append(errs, newStyle(o.ReportingController, o.ReportingInstance, o.Action, o.Reason, o.Note, "reportingController")...)
+	return append(errs, eventSeries(o)...)
 }

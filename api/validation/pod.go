@@ -11,7 +11,8 @@ import (
 )
 
 func addPods(t table) {
-	rule(t, "", "v1", "Pod", true, subdomain, pod, podUpdate)
+	rule(t, "", "v1", "Pod", true, subdomain, pod, podUpdate, onSub("status", podStatus),
+		onSub("ephemeralcontainers", podEphemeral), onSub("resize", podResize))
 	rule(t, "", "v1", "PodTemplate", true, subdomain, func(o *corev1.PodTemplate) errors { return podTemplate(&o.Template, field.NewPath("template")) }, nil)
 }
 

@@ -35,17 +35,15 @@ func overcommits(n corev1.ResourceName) bool { return native(n) && !hugePages(n)
 
 // containerResourceName checks a name at its own key.
 func containerResourceName(n corev1.ResourceName, p *field.Path) errors {
-	if errs := resourceName(n, p); len(errs) > 0 {
-		return errs
-	}
+	errs := resourceName(n, p)
 	if !strings.Contains(string(n), "/") {
 		if !containerStandard(n) {
-			return errors{field.Invalid(p, n, "must be a standard resource for containers")}
+			errs = append(errs, field.Invalid(p, n, "must be a standard resource for containers"))
 		}
-	} else if !native(n) && !extended(n) {
-		return errors{field.Invalid(p, n, "doesn't follow extended resource name standard")}
+	} else if len(errs) == 0 && !native(n) && !extended(n) {
+		errs = append(errs, field.Invalid(p, n, "doesn't follow extended resource name standard"))
 	}
-	return nil
+	return errs
 }
 
 var standardResources = sets.New("cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage",
@@ -145,7 +143,7 @@ func hugePageSize(n corev1.ResourceName, q resource.Quantity, p *field.Path) err
 		return errors{field.Invalid(p, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), strings.TrimPrefix(string(n), corev1.ResourceHugePagesPrefix)))}
 	}
 	if q.Value()%size.Value() != 0 {
-		return errors{field.Invalid(p, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), size.String()))}
+		return errors{field.Invalid(p, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), n))}
 	}
 	return nil
 }

@@ -359,7 +359,8 @@ func serviceUpdate(o, old *corev1.Service) errors {
 	p, a, b := field.NewPath("spec"), &o.Spec, &old.Spec
 	var errs errors
 	allocated := func(t corev1.ServiceType) bool { return t != corev1.ServiceTypeExternalName }
-	if allocated(a.Type) && allocated(b.Type) {
+	// an address that is none at all was not exchanged for another
+	if allocated(a.Type) && allocated(b.Type) && len(clusterIPs(a, p)) == 0 {
 		errs = append(errs, addressChange(a, b, p)...)
 	}
 	if a.Type == corev1.ServiceTypeLoadBalancer && b.Type == corev1.ServiceTypeLoadBalancer && !equality.Semantic.DeepEqual(a.LoadBalancerClass, b.LoadBalancerClass) {

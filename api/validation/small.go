@@ -1,9 +1,11 @@
 package validation
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 
 	certv1 "k8s.io/api/certificates/v1"
@@ -30,8 +32,9 @@ func addSmall(t table) {
 		}
 		return append(errs, immutable(field.NewPath("preemptionPolicy"), o.PreemptionPolicy, old.PreemptionPolicy)...)
 	}))
-	rule(t, "certificates.k8s.io", "v1", "CertificateSigningRequest", false, anyName, csr, nil)
-	rule(t, "apiregistration.k8s.io", "v1", "APIService", false, segment, apiService, nil)
+	rule(t, "certificates.k8s.io", "v1", "CertificateSigningRequest", false, anyName, csr, nil,
+		onSub("status", csrStatus), onSub("approval", csrApproval))
+	rule(t, "apiregistration.k8s.io", "v1", "APIService", false, segment, apiService, nil, foreign)
 }
 
 func lease(o *coordv1.Lease) errors {
@@ -122,6 +125,112 @@ func csr(o *certv1.CertificateSigningRequest) errors {
 		errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration less than 600 seconds (10 minutes)"))
 	}
 	return errs
+}
+
+// csrStatus judges a write of the status: the certificate may be set once, and the decision is not the writer's.
+func csrStatus(o, old *certv1.CertificateSigningRequest) errors {
+	errs := append(csr(o), csrConditions(o, old)...)
+	conditions := field.NewPath("status", "conditions")
+	for _, t := range []certv1.RequestConditionType{certv1.CertificateApproved, certv1.CertificateDenied} {
+		if countConditions(o, t) > countConditions(old, t) {
+			errs = append(errs, field.Forbidden(conditions, fmt.Sprintf("updates may not add a condition of type %q", t)))
+		}
+	}
+	if bytes.Equal(o.Status.Certificate, old.Status.Certificate) {
+		return errs
+	}
+	p := field.NewPath("status", "certificate")
+	if len(old.Status.Certificate) > 0 {
+		errs = append(errs, field.Forbidden(p, "updates may not modify existing certificate content"))
+	}
+	if len(o.Status.Certificate) > 0 {
+		if err := parseCertificates(o.Status.Certificate); err != nil {
+			errs = append(errs, field.Invalid(p, "<certificate data>", err.Error()))
+		}
+	}
+	return errs
+}
+
+// csrApproval judges a decision on a request.
+func csrApproval(o, old *certv1.CertificateSigningRequest) errors {
+	errs := append(csr(o), csrConditions(o, old)...)
+	if !bytes.Equal(o.Status.Certificate, old.Status.Certificate) {
+		errs = append(errs, field.Forbidden(field.NewPath("status", "certificate"), "updates may not set certificate content"))
+	}
+	return errs
+}
+
+func countConditions(o *certv1.CertificateSigningRequest, t certv1.RequestConditionType) int {
+	n := 0
+	for _, c := range o.Status.Conditions {
+		if c.Type == t {
+			n++
+		}
+	}
+	return n
+}
+
+// csrConditions checks the conditions themselves, and that no verdict is taken back.
+func csrConditions(o, old *certv1.CertificateSigningRequest) errors {
+	var errs errors
+	p := field.NewPath("status", "conditions")
+	verdicts := []certv1.RequestConditionType{certv1.CertificateApproved, certv1.CertificateDenied, certv1.CertificateFailed}
+	seen := sets.New[certv1.RequestConditionType]()
+	for i, c := range o.Status.Conditions {
+		at := p.Index(i)
+		if c.Type == "" {
+			errs = append(errs, field.Required(at.Child("type"), ""))
+		}
+		if slices.Contains(verdicts, c.Type) {
+			errs = append(errs, oneOfRequired(at.Child("status"), c.Status, corev1.ConditionTrue)...)
+		} else {
+			errs = append(errs, oneOfRequired(at.Child("status"), c.Status, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown)...)
+		}
+		if seen.Has(c.Type) {
+			errs = append(errs, field.Duplicate(at.Child("type"), c.Type))
+		}
+		if c.Type == certv1.CertificateApproved && seen.Has(certv1.CertificateDenied) || c.Type == certv1.CertificateDenied && seen.Has(certv1.CertificateApproved) {
+			errs = append(errs, field.Invalid(p, c.Type, "Approved and Denied conditions are mutually exclusive"))
+		}
+		seen.Insert(c.Type)
+	}
+	for _, t := range verdicts {
+		if countConditions(o, t) < countConditions(old, t) {
+			errs = append(errs, field.Forbidden(p, fmt.Sprintf("updates may not remove a condition of type %q", t)))
+		}
+	}
+	return errs
+}
+
+// parseCertificates says why what a signer hands out is no list of certificates.
+func parseCertificates(b []byte) error {
+	blocks := 0
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			break
+		}
+		blocks++
+		if block.Type != "CERTIFICATE" {
+			return fmt.Errorf("only CERTIFICATE PEM blocks are allowed, found %q", block.Type)
+		}
+		if len(block.Headers) != 0 {
+			return fmt.Errorf("no PEM block headers are permitted")
+		}
+		certs, err := x509.ParseCertificates(block.Bytes)
+		switch {
+		case err != nil:
+			return err
+		case len(certs) == 0:
+			return fmt.Errorf("found CERTIFICATE PEM block containing 0 certificates")
+		case len(certs) > 1:
+			return fmt.Errorf("found CERTIFICATE PEM block containing more than 1 certificate")
+		}
+	}
+	if blocks == 0 {
+		return fmt.Errorf("must contain at least one CERTIFICATE PEM block")
+	}
+	return nil
 }
 
 func parseRequest(b []byte) error {

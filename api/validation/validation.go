@@ -4,10 +4,12 @@
 package validation
 
 import (
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -29,6 +31,8 @@ type entry struct {
 	name       nameFunc
 	create     func(obj runtime.Object) field.ErrorList
 	update     func(obj, old runtime.Object) field.ErrorList
+	// foreign kinds are not upstream's core: a plain word will do as the name of a finalizer.
+	foreign bool
 	// bare kinds carry no metadata to check (reviews).
 	bare bool
 	sub  map[string]func(obj, old runtime.Object) field.ErrorList
@@ -66,7 +70,7 @@ func For(gvk schema.GroupVersionKind) Rules {
 // fallback is a line for a kind that has none: the door has put the object where its kind belongs.
 func fallback(obj runtime.Object) *entry {
 	m, err := meta.Accessor(obj)
-	return &entry{namespaced: err == nil && m.GetNamespace() != "", name: path.ValidatePathSegmentName}
+	return &entry{foreign: true, namespaced: err == nil && m.GetNamespace() != "", name: path.ValidatePathSegmentName}
 }
 
 func (e *entry) rules() Rules {
@@ -76,7 +80,7 @@ func (e *entry) rules() Rules {
 		var errs field.ErrorList
 		if !e.bare {
 			if m, err := meta.Accessor(obj); err == nil {
-				errs = ObjectMeta(m, e.namespaced, e.name, at)
+				errs = e.meta(m, at)
 			}
 		}
 		if e.create != nil {
@@ -85,7 +89,7 @@ func (e *entry) rules() Rules {
 		return errs
 	}
 	r.Update = func(obj, old runtime.Object) field.ErrorList {
-		errs := e.metaUpdate(obj, old, at)
+		errs := e.metaUpdate(obj, old, at, true)
 		if e.whole != nil {
 			return append(errs, e.whole(obj, old)...)
 		}
@@ -102,13 +106,26 @@ func (e *entry) rules() Rules {
 	}
 	for name, f := range e.sub {
 		r.Sub[name] = func(obj, old runtime.Object) field.ErrorList {
-			return append(e.metaUpdate(obj, old, at), f(obj, old)...)
+			return append(e.metaUpdate(obj, old, at, false), f(obj, old)...)
 		}
 	}
 	return r
 }
 
-func (e *entry) metaUpdate(obj, old runtime.Object, at *field.Path) field.ErrorList {
+// meta judges the metadata of an object as its kind does.
+func (e *entry) meta(m metav1.Object, at *field.Path) field.ErrorList {
+	errs := ObjectMeta(m, e.namespaced, e.name, at)
+	for i, f := range m.GetFinalizers() {
+		if !e.foreign && !strings.Contains(f, "/") && !standardFinalizer(f) {
+			errs = append(errs, field.Invalid(at.Child("finalizers").Index(i), f, unqualifiedFinalizer))
+		}
+	}
+	return errs
+}
+
+// metaUpdate judges the metadata of an update twice, once for the door and once for the kind, as upstream does: causes are
+// counted by clients. A subresource checks only what may not change for its part.
+func (e *entry) metaUpdate(obj, old runtime.Object, at *field.Path, all bool) field.ErrorList {
 	if e.bare {
 		return nil
 	}
@@ -118,7 +135,12 @@ func (e *entry) metaUpdate(obj, old runtime.Object, at *field.Path) field.ErrorL
 		return nil
 	}
 	errs := ObjectMetaUpdate(m, o, at)
-	return append(errs, ObjectMeta(m, e.namespaced, e.name, at)...)
+	errs = append(errs, ObjectMeta(m, e.namespaced, path.ValidatePathSegmentName, at)...)
+	errs = append(errs, ObjectMetaUpdate(m, o, at)...)
+	if all {
+		errs = append(errs, e.meta(m, at)...)
+	}
+	return errs
 }
 
 // option changes a line of the table.
@@ -155,6 +177,9 @@ func ownUpdate[T runtime.Object](f func(obj, old T) field.ErrorList) option {
 
 // twice marks a kind that reports what it finds twice on an update.
 func twice(e *entry) { e.repeat = true }
+
+// foreign marks a kind whose finalizers may be plain words.
+func foreign(e *entry) { e.foreign = true }
 
 // bare marks a kind whose metadata is not checked.
 func bare(e *entry) { e.bare = true }

@@ -233,7 +233,7 @@ func (c *claim) address(svc *corev1.Service) *field.Error {
 		sp.IPFamilyPolicy = &single
 	}
 	if sp.ClusterIP == "" && len(sp.ClusterIPs) > 0 {
-		sp.ClusterIP = sp.ClusterIPs[0]
+		return nil // the list without its first entry's own field: validation refuses it
 	}
 	path := field.NewPath("spec", "clusterIPs")
 	switch {

@@ -5,12 +5,14 @@ import (
 	"reflect"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"karve/api"
+	"karve/api/convert"
 	"karve/api/defaults"
 	types "karve/api/schema"
 )
@@ -49,7 +51,7 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.
 		}
 		filter = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): fieldpath.NewExcludeSetFilter(set)}
 	}
-	fm, err := managedfields.NewDefaultFieldManager(m.types, same{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
+	fm, err := managedfields.NewDefaultFieldManager(m.types, versions{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
 	if err != nil {
 		return nil, fmt.Errorf("make field manager of %s: %w", row.Resource, err)
 	}
@@ -58,7 +60,7 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.
 }
 
 // Update records what manager changed between live (nil on create) and obj in obj's managed fields. It never fails: an
-// object whose fields cannot be tracked keeps the record it has.
+// object whose fields cannot be tracked (a list entry without its key) is written without a record.
 func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj runtime.Object, manager string) runtime.Object {
 	fm, err := m.of(row, sub, reset)
 	if err != nil {
@@ -68,7 +70,14 @@ func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj ru
 		live = row.New()
 		live.GetObjectKind().SetGroupVersionKind(row.GVK())
 	}
-	return fm.UpdateNoErrors(shallow(live), obj, manager)
+	out, err := fm.Update(shallow(live), obj, manager)
+	if err != nil {
+		if m, err := meta.Accessor(obj); err == nil {
+			m.SetManagedFields(nil)
+		}
+		return obj
+	}
+	return out
 }
 
 // Apply merges applied (the manager's whole intent, untyped as it was sent) into live and returns the result; the error is
@@ -101,26 +110,39 @@ func path(dotted string) fieldpath.Path {
 	return p
 }
 
-// One Go type serves each kind, so converting between versions is the identity.
-type same struct{}
+// versions turns objects into the versions that fields are owned in. Few kinds have two; of the others the only version there
+// is stays what it is, and a version that is not served has no owners.
+type versions struct{}
 
-func (same) Convert(in, out, context any) error {
+func (versions) Convert(in, out, context any) error {
 	return fmt.Errorf("convert %T: not a conversion", in)
 }
 
-// ConvertToVersion only has to make what a merge results in, which is untyped, an object of its kind's Go type.
-func (same) ConvertToVersion(in runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
-	u, ok := in.(runtime.Unstructured)
-	if !ok {
+// ConvertToVersion returns in, which is untyped when it comes out of a merge, as the Go type of its kind in the target version.
+func (versions) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	kind := in.GetObjectKind().GroupVersionKind()
+	if u, ok := in.(runtime.Unstructured); ok {
+		out, err := creater{}.New(kind)
+		if err != nil {
+			return nil, err
+		}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), out); err != nil {
+			return nil, err
+		}
+		in = out
+	}
+	gv, ok := target.(schema.GroupVersion)
+	if !ok || gv == kind.GroupVersion() {
 		return in, nil
 	}
-	out, err := creater{}.New(in.GetObjectKind().GroupVersionKind())
-	if err != nil {
-		return nil, err
+	to := gv.WithKind(kind.Kind)
+	if !api.Scheme().Recognizes(to) {
+		return nil, runtime.NewNotRegisteredErrForKind(api.Scheme().Name(), to)
 	}
-	return out, runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), out)
+	return convert.To(in, to), nil
 }
-func (same) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+
+func (versions) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
 	return label, value, nil
 }
 

@@ -39,6 +39,11 @@ func unprocessable(err error) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 }
 
+// misfit is the answer to a patch after which the object is none of its kind.
+func misfit(value string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+}
+
 func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runtime.Object, []error, error) {
 	doc, err := json.Marshal(current)
 	if err != nil {
@@ -48,7 +53,7 @@ func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runti
 	if kind == types.JSONPatchType {
 		ops, err := jsonpatch.DecodePatch(body)
 		if err != nil {
-			return nil, nil, apierrors.NewBadRequest(err.Error())
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 		}
 		if len(ops) > maxOperations {
 			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
@@ -68,7 +73,7 @@ func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runti
 	obj := newLike(current)
 	more, err := kjson.UnmarshalStrict(doc, obj)
 	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(err.Error())
+		return nil, nil, misfit(string(doc), err)
 	}
 	return obj, append(strict, more...), nil
 }
@@ -95,7 +100,7 @@ func applyStrategic(current runtime.Object, body []byte) (runtime.Object, []erro
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, obj, true); err != nil {
 		s, ok := runtime.AsStrictDecodingError(err)
 		if !ok {
-			return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), fmt.Sprintf("%+v", change), err.Error())})
+			return nil, nil, misfit(fmt.Sprintf("%+v", change), err)
 		}
 		strict = append(strict, s.Errors()...)
 	}

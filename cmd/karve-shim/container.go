@@ -129,7 +129,10 @@ func (s *server) finish(c *container, exit <-chan int, copies *sync.WaitGroup, r
 	}
 	s.publish(st)
 	defer close(c.deleted)
-	_ = s.call(c.start.Runtime, "delete", "--force", c.status.ID)
+	// Forced, runc kills and then sleeps 100 ms, whoever is left. That is for when somebody is: nearly always nobody is.
+	if s.call(c.start.Runtime, "delete", c.status.ID) != nil {
+		_ = s.call(c.start.Runtime, "delete", "--force", c.status.ID)
+	}
 }
 
 // writeExit is atomic, so that an engine which was away finds either nothing or all of it.

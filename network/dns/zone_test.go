@@ -215,3 +215,20 @@ func TestReverse(t *testing.T) {
 		}
 	}
 }
+
+// Clients take the first address: over many questions each of them has to be it.
+func TestAnswersAreSpread(t *testing.T) {
+	s := &Server{zone: &zone{domain: "cluster.local", dir: objects()}}
+	q := &question{name: "headless.ns.svc.cluster.local", q: dnsmessage.Question{Type: dnsmessage.TypeA}}
+	first := map[netip.Addr]bool{}
+	for range 300 {
+		var res result
+		if !s.own(q, &res) || len(res.answers) != 2 {
+			t.Fatalf("answers %v", res.answers)
+		}
+		first[res.answers[0].addr] = true
+	}
+	if len(first) != 2 {
+		t.Errorf("of two addresses, %v came first", first)
+	}
+}

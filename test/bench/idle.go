@@ -92,7 +92,7 @@ func (c *cluster) observe(ctx context.Context, what string, aims bool) error {
 		f.loads, f.values = []float64{load}, []float64{v}
 		c.b.report.figures = append(c.b.report.figures, f)
 	}
-	mem := figure{what: fmt.Sprintf("%s: memory of all %d processes, %v after its start, RSS", what, whole.n, c.b.settle), unit: "MiB"}
+	mem := figure{what: fmt.Sprintf("%s: memory of all %d process(es) after %v of rest, RSS", what, whole.n, c.b.settle), unit: "MiB"}
 	proc := figure{what: fmt.Sprintf("%s: CPU over the next %v, all processes", what, c.b.idle), unit: "% of a core"}
 	if aims {
 		mem.must, mem.aim, proc.must, proc.aim = 128, 64, 2, 1
@@ -103,7 +103,7 @@ func (c *cluster) observe(ctx context.Context, what string, aims bool) error {
 	add(proc, cpu)
 	if len(parts) > 1 {
 		for _, name := range slices.Sorted(maps.Keys(parts)) {
-			add(figure{what: fmt.Sprintf("%s: of that %s, %d processes, PSS", what, name, len(parts[name])), unit: "MiB"}, mib(before[name].pss))
+			add(figure{what: fmt.Sprintf("%s: of that %s, %d process(es), PSS", what, name, len(parts[name])), unit: "MiB"}, mib(before[name].pss))
 			add(figure{what: fmt.Sprintf("%s: of that %s, CPU", what, name), unit: "% of a core"}, used[name])
 		}
 	}

@@ -100,6 +100,7 @@ func describeMachine(b *bench) []string {
 	}
 }
 
+// number is empty for 0: no aim, or nothing to compare with.
 func number(v float64) string {
 	switch {
 	case v == 0:
