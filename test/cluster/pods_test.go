@@ -153,7 +153,7 @@ func TestProbes(t *testing.T) {
 				c.exec(t, ns, "p", "server get http://127.0.0.1:8080/well")
 				c.ready(t, ns, "p")
 			}},
-		{"http liveness restarts", web("livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 1}"),
+		{"http liveness restarts", web("livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 5}"),
 			func(t *testing.T, c *Cluster, ns string) {
 				c.ready(t, ns, "p")
 				c.exec(t, ns, "p", "server get http://127.0.0.1:8080/sick")
