@@ -107,6 +107,25 @@ func TestStoredComesBack(t *testing.T) {
 	}
 }
 
+// Protobuf drops the kind of an object inside an object; a StatefulSet's claims have it all the same.
+func TestStoredClaimsHaveTheirKind(t *testing.T) {
+	s := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: make([]corev1.PersistentVolumeClaim, 2)}}
+	body, err := Body(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := api.Of(s)
+	got, err := DecodeStored(row, Envelope(row.GVK(), body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range got.(*appsv1.StatefulSet).Spec.VolumeClaimTemplates {
+		if c.Kind != "PersistentVolumeClaim" || c.APIVersion != "v1" {
+			t.Errorf("claim = %+v", c.TypeMeta)
+		}
+	}
+}
+
 // A list made of bodies that were encoded one by one is the list that upstream writes.
 func TestListsAreComposed(t *testing.T) {
 	list := &corev1.ConfigMapList{ListMeta: metav1.ListMeta{ResourceVersion: "77", Continue: "more"}}

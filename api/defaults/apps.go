@@ -55,10 +55,13 @@ func daemonSet(o *appsv1.DaemonSet) {
 func statefulSet(o *appsv1.StatefulSet) {
 	s := &o.Spec
 	zero(&s.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
-	zero(&s.UpdateStrategy.Type, appsv1.RollingUpdateStatefulSetStrategyType)
-	if s.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+	if s.UpdateStrategy.Type == "" {
+		s.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
 		unset(&s.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
-		unset(&s.UpdateStrategy.RollingUpdate.Partition, int32(0))
+	}
+	// a strategy that was named without its parameters keeps none
+	if r := s.UpdateStrategy.RollingUpdate; r != nil && s.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+		unset(&r.Partition, int32(0))
 	}
 	unset(&s.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
 	zero(&s.PersistentVolumeClaimRetentionPolicy.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)

@@ -83,3 +83,33 @@ func TestJobAndBinding(t *testing.T) {
 		t.Error("an unknown kind has defaults")
 	}
 }
+
+func TestDaemonSetsCountTemplates(t *testing.T) {
+	set := For(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"})
+	given := map[string]string{"a": "b"}
+	d := &appsv1.DaemonSet{}
+	d.Annotations = given
+	set(d)
+	if d.Annotations[appsv1.DeprecatedTemplateGeneration] != "0" || d.Annotations["a"] != "b" || len(given) != 1 {
+		t.Errorf("annotations = %v, given %v", d.Annotations, given)
+	}
+	d.Annotations[appsv1.DeprecatedTemplateGeneration] = "7"
+	if set(d); d.Annotations[appsv1.DeprecatedTemplateGeneration] != "7" {
+		t.Errorf("annotations = %v", d.Annotations)
+	}
+}
+
+func TestStatefulSet(t *testing.T) {
+	set := For(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"})
+	s := &appsv1.StatefulSet{}
+	s.Spec.VolumeClaimTemplates = make([]corev1.PersistentVolumeClaim, 1)
+	set(s)
+	if s.Spec.UpdateStrategy.RollingUpdate == nil || *s.Spec.UpdateStrategy.RollingUpdate.Partition != 0 || s.Spec.VolumeClaimTemplates[0].Kind != "PersistentVolumeClaim" {
+		t.Errorf("spec = %+v", s.Spec)
+	}
+	s = &appsv1.StatefulSet{}
+	s.Spec.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
+	if set(s); s.Spec.UpdateStrategy.RollingUpdate != nil {
+		t.Errorf("strategy = %+v", s.Spec.UpdateStrategy)
+	}
+}

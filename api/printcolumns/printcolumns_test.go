@@ -1,9 +1,11 @@
 package printcolumns
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
+	asv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -62,5 +64,14 @@ func TestDefaultsAndWidth(t *testing.T) {
 		if d.Description == "" {
 			t.Errorf("column %s has no description", d.Name)
 		}
+	}
+}
+
+func TestScale(t *testing.T) {
+	c := For(schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
+	now := time.Unix(1000, 0)
+	s := &asv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "s", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}, Spec: asv1.ScaleSpec{Replicas: 3}, Status: asv1.ScaleStatus{Replicas: 2}}
+	if got := c.Row(s, now); !reflect.DeepEqual(got, []any{"s", int64(3), int64(2), "60s"}) || len(c.Defs) != len(got) {
+		t.Errorf("row = %v", got)
 	}
 }

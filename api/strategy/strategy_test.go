@@ -1,11 +1,15 @@
 package strategy
 
 import (
+	"reflect"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -121,5 +125,52 @@ func TestUnknownKindKeepsEverything(t *testing.T) {
 	s.Canonicalize(c)
 	if c.Data["a"] != "b" || s.GenerationOf || !s.AllowUnconditionalUpdate {
 		t.Errorf("strategy = %+v, object = %+v", s, c)
+	}
+}
+
+func TestSliceGenerations(t *testing.T) {
+	s := For(schema.GroupVersionKind{Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice"})
+	old := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Generation: 1}, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}}}
+	for name, c := range map[string]struct {
+		change func(*discoveryv1.EndpointSlice)
+		want   int64
+	}{
+		"nothing":    {func(*discoveryv1.EndpointSlice) {}, 1},
+		"annotation": {func(e *discoveryv1.EndpointSlice) { e.Annotations = map[string]string{"a": "b"} }, 1},
+		"label":      {func(e *discoveryv1.EndpointSlice) { e.Labels = map[string]string{"a": "b"} }, 2},
+		"endpoint":   {func(e *discoveryv1.EndpointSlice) { e.Endpoints = nil }, 2},
+		"topology":   {func(e *discoveryv1.EndpointSlice) { e.Endpoints[0].DeprecatedTopology = map[string]string{"a": "b"} }, 2},
+	} {
+		n := old.DeepCopy()
+		c.change(n)
+		s.PrepareUpdate(n, old)
+		if n.Generation != c.want || len(n.Endpoints) > 0 && n.Endpoints[0].DeprecatedTopology != nil {
+			t.Errorf("%s: generation %d, want %d; %+v", name, n.Generation, c.want, n.Endpoints)
+		}
+	}
+}
+
+func TestRequestsKeepDecisions(t *testing.T) {
+	s := For(schema.GroupVersionKind{Group: "certificates.k8s.io", Version: "v1", Kind: "CertificateSigningRequest"})
+	at := metav1.NewTime(time.Unix(1, 0))
+	c := func(t certv1.RequestConditionType, reason string) certv1.CertificateSigningRequestCondition {
+		return certv1.CertificateSigningRequestCondition{Type: t, Reason: reason, LastUpdateTime: at, LastTransitionTime: at}
+	}
+	old := &certv1.CertificateSigningRequest{}
+	old.Status.Conditions = []certv1.CertificateSigningRequestCondition{c(certv1.CertificateApproved, "old")}
+	for _, x := range []struct {
+		sent, want []certv1.CertificateSigningRequestCondition
+	}{
+		{[]certv1.CertificateSigningRequestCondition{c("Failed", "x"), c(certv1.CertificateApproved, "new")}, []certv1.CertificateSigningRequestCondition{c("Failed", "x"), c(certv1.CertificateApproved, "old")}},
+		// gone: it is validation that refuses
+		{[]certv1.CertificateSigningRequestCondition{c("Failed", "x")}, []certv1.CertificateSigningRequestCondition{c("Failed", "x")}},
+	} {
+		n := old.DeepCopy()
+		n.Status.Conditions = x.sent
+		n.Status.Certificate = []byte("c")
+		s.Sub["status"](n, old)
+		if !reflect.DeepEqual(n.Status.Conditions, x.want) || string(n.Status.Certificate) != "c" {
+			t.Errorf("sent %+v: kept %+v", x.sent, n.Status)
+		}
 	}
 }

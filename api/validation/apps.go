@@ -260,7 +260,6 @@ func statefulSet(o *appsv1.StatefulSet) errors {
 	if s.Ordinals != nil {
 		errs = append(errs, nonNegative(p.Child("ordinals", "start"), s.Ordinals.Start)...)
 	}
-	errs = append(errs, nonNegativePtr(p.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
 	if s.ServiceName != "" {
 		errs = append(errs, dnsLabel(p.Child("serviceName"), s.ServiceName)...)
 	}
@@ -297,6 +296,9 @@ func withClaims(s *appsv1.StatefulSetSpec) *corev1.PodTemplateSpec {
 	var vols []corev1.Volume
 	for i := range s.VolumeClaimTemplates {
 		name := s.VolumeClaimTemplates[i].Name
+		if named[name] {
+			continue
+		}
 		named[name] = true
 		vols = append(vols, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}})
 	}
@@ -344,6 +346,10 @@ func statefulSetUpdate(o, old *appsv1.StatefulSet) errors {
 	b := &old.Spec
 	c.Replicas, c.Template, c.UpdateStrategy, c.MinReadySeconds = b.Replicas, b.Template, b.UpdateStrategy, b.MinReadySeconds
 	c.Ordinals, c.RevisionHistoryLimit, c.PersistentVolumeClaimRetentionPolicy = b.Ordinals, b.RevisionHistoryLimit, b.PersistentVolumeClaimRetentionPolicy
+	// what kind of object a claim is, is no question
+	for i := range min(len(c.VolumeClaimTemplates), len(b.VolumeClaimTemplates)) {
+		c.VolumeClaimTemplates[i].TypeMeta = b.VolumeClaimTemplates[i].TypeMeta
+	}
 	if !equality.Semantic.DeepEqual(*c, *b) {
 		return errors{field.Forbidden(field.NewPath("spec"), statefulUpdatable)}
 	}

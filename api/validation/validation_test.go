@@ -7,11 +7,16 @@ import (
 	admregv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"karve/api/defaults"
 )
@@ -84,7 +89,7 @@ func TestPodUpdate(t *testing.T) {
 			p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0])
 			p.Spec.Containers[1].Name = "d"
 		}, []string{"spec.containers FieldValueForbidden"}},
-		"name":        {func(p *corev1.Pod) { p.Name = "q" }, []string{"metadata.name FieldValueInvalid"}},
+		"name":        {func(p *corev1.Pod) { p.Name = "q" }, []string{"metadata.name FieldValueInvalid", "metadata.name FieldValueInvalid"}},
 		"grace shown": {func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }, nil},
 	} {
 		n := old.DeepCopy()
@@ -178,4 +183,167 @@ func TestJobIdentityIsGenerated(t *testing.T) {
 func TestUnknownKindChecksMetadata(t *testing.T) {
 	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a/b"}}
 	expect(t, "unknown", For(schema.GroupVersionKind{Kind: "Nothing"}).Create(c), "metadata.name FieldValueInvalid")
+}
+
+func TestPodSubresources(t *testing.T) {
+	old := newPod(func(p *corev1.Pod) {
+		p.ResourceVersion = "1"
+		p.Spec.RestartPolicy = corev1.RestartPolicyNever
+		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("1"), "example.com/x": resource.MustParse("1")}
+		p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"example.com/x": resource.MustParse("1")}
+		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "e", Image: "e:1"}}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
+	})
+	const eph, forbidden = "spec.ephemeralContainers", " FieldValueForbidden"
+	for name, x := range map[string]struct {
+		sub    string
+		change func(*corev1.Pod)
+		want   []string
+	}{
+		"as it is": {"ephemeralcontainers", func(*corev1.Pod) {}, nil},
+		"one more": {"ephemeralcontainers", func(p *corev1.Pod) {
+			e := p.Spec.EphemeralContainers[0]
+			e.Name = "f"
+			p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, e)
+		}, nil},
+		"changed":    {"ephemeralcontainers", func(p *corev1.Pod) { p.Spec.EphemeralContainers[0].Image = "e:2" }, []string{eph + forbidden}},
+		"gone":       {"ephemeralcontainers", func(p *corev1.Pod) { p.Spec.EphemeralContainers = nil }, []string{eph + forbidden}},
+		"mirror":     {"ephemeralcontainers", func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }, []string{"<nil>" + forbidden}},
+		"more cpu":   {"resize", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("2") }, nil},
+		"memory too": {"resize", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests["memory"] = resource.MustParse("2") }, nil},
+		"no cpu":     {"resize", func(p *corev1.Pod) { delete(p.Spec.Containers[0].Resources.Requests, "cpu") }, []string{"spec FieldValueInvalid", "spec.containers[0].resources.requests" + forbidden}},
+		"a device": {"resize", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests["example.com/x"] = resource.MustParse("2")
+			p.Spec.Containers[0].Resources.Limits["example.com/x"] = resource.MustParse("2")
+		}, []string{"spec" + forbidden}},
+		"two families": {"status", func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}} }, nil},
+		"no address":   {"status", func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "here"}} }, []string{"status.podIPs[0] FieldValueInvalid"}},
+		"one family":   {"status", func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "10.0.0.2"}} }, []string{"status.podIPs FieldValueInvalid"}},
+		"host": {"status", func(p *corev1.Pod) {
+			p.Status.HostIP = "10.0.0.1"
+			p.Status.HostIPs = []corev1.HostIP{{IP: "10.0.0.2"}}
+		}, []string{"status.hostIPs[0].ip FieldValueInvalid"}},
+		"revived": {"status", func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = corev1.ContainerState{} }, []string{"status.containerStatuses[0].state" + forbidden}},
+	} {
+		n := old.DeepCopy()
+		x.change(n)
+		var want []string
+		for _, w := range x.want {
+			want = append(want, strings.Replace(w, "<nil>", field.NewPath("").String(), 1))
+		}
+		for _, e := range For(pods).Sub[x.sub](old.DeepCopy(), old) {
+			t.Fatalf("%s of the pod as it is: %v", x.sub, e)
+		}
+		expect(t, x.sub+", "+name, For(pods).Sub[x.sub](n, old), want...)
+	}
+}
+
+func TestRequestsAreDecided(t *testing.T) {
+	rules := For(schema.GroupVersionKind{Group: "certificates.k8s.io", Version: "v1", Kind: "CertificateSigningRequest"})
+	spec := For(schema.GroupVersionKind{Group: "certificates.k8s.io", Version: "v1", Kind: "CertificateSigningRequest"}).Create(&certv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "r"}})
+	is := func(list ...certv1.RequestConditionType) *certv1.CertificateSigningRequest {
+		r := &certv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "r", ResourceVersion: "1"}}
+		for _, c := range list {
+			r.Status.Conditions = append(r.Status.Conditions, certv1.CertificateSigningRequestCondition{Type: c, Status: corev1.ConditionTrue})
+		}
+		return r
+	}
+	const yes, no, forbidden = certv1.CertificateApproved, certv1.CertificateDenied, "status.conditions FieldValueForbidden"
+	with := func(r *certv1.CertificateSigningRequest, certificate string) *certv1.CertificateSigningRequest {
+		r.Status.Certificate = []byte(certificate)
+		return r
+	}
+	for name, x := range map[string]struct {
+		sub      string
+		old, now *certv1.CertificateSigningRequest
+		want     []string
+	}{
+		"approved":        {"approval", is(), is(yes), nil},
+		"taken back":      {"approval", is(yes), is(), []string{forbidden}},
+		"both":            {"approval", is(yes), is(yes, no), []string{"status.conditions FieldValueInvalid"}},
+		"twice":           {"approval", is(yes), is(yes, yes), []string{"status.conditions[1].type FieldValueDuplicate"}},
+		"by the signer":   {"status", is(), is(yes), []string{forbidden}},
+		"no certificate":  {"status", is(yes), with(is(yes), "none"), []string{"status.certificate FieldValueInvalid"}},
+		"signed again":    {"status", with(is(yes), "a"), with(is(yes), "b"), []string{"status.certificate FieldValueForbidden", "status.certificate FieldValueInvalid"}},
+		"failed":          {"status", is(yes), is(yes, certv1.CertificateFailed), nil},
+		"signed by judge": {"approval", is(), with(is(yes), "a"), []string{"status.certificate FieldValueForbidden"}},
+	} {
+		var errs errors
+		for _, e := range rules.Sub[x.sub](x.now, x.old) {
+			if !strings.HasPrefix(e.Field, "spec.") { // the request itself is empty
+				errs = append(errs, e)
+			}
+		}
+		expect(t, name, errs, x.want...)
+	}
+	if len(spec) == 0 {
+		t.Error("an empty request is good")
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	rules := For(schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"})
+	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c", Namespace: "n", Finalizers: []string{"plain", "foregroundDeletion", "example.com/x"}}}
+	expect(t, "a finalizer", rules.Create(c), "metadata.finalizers[0] FieldValueInvalid")
+	old := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c", Namespace: "n", UID: "a", ResourceVersion: "1"}}
+	now := old.DeepCopy()
+	now.UID, now.Labels = "b", map[string]string{"not good": ""}
+	bad := "metadata.labels FieldValueInvalid"
+	expect(t, "an update", rules.Update(now, old), "metadata.uid FieldValueInvalid", "metadata.uid FieldValueInvalid", bad, bad, bad, bad)
+	expect(t, "a kind of others", For(schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Thing"}).Create(c))
+}
+
+func TestEventsLiveBesideTheirObject(t *testing.T) {
+	rules := For(schema.GroupVersionKind{Version: "v1", Kind: "Event"})
+	const wrong = "involvedObject.namespace FieldValueInvalid"
+	for _, x := range []struct {
+		event, object string
+		want          []string
+	}{{"n", "n", nil}, {"n", "m", []string{wrong}}, {"n", "", []string{wrong}}, {"default", "", nil}} {
+		e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: x.event}, InvolvedObject: corev1.ObjectReference{Namespace: x.object}}
+		expect(t, x.event+" about "+x.object, rules.Create(e), x.want...)
+	}
+}
+
+func TestServiceNames(t *testing.T) {
+	rules := For(schema.GroupVersionKind{Version: "v1", Kind: "Service"})
+	for name, want := range map[string][]string{"1abc": nil, "abc": nil, "a.b": {"metadata.name FieldValueInvalid"}} {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "n"}, Spec: corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}}}
+		defaults.For(schema.GroupVersionKind{Version: "v1", Kind: "Service"})(s)
+		expect(t, name, rules.Create(s), want...)
+	}
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "n"}, Spec: corev1.ServiceSpec{ClusterIPs: []string{"None"}, Ports: []corev1.ServicePort{{Port: 80}}}}
+	defaults.For(schema.GroupVersionKind{Version: "v1", Kind: "Service"})(s)
+	expect(t, "a list alone", rules.Create(s), "spec.clusterIPs FieldValueInvalid")
+}
+
+func TestRevisionsOfTheSameData(t *testing.T) {
+	rules := For(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ControllerRevision"})
+	of := func(data string) *appsv1.ControllerRevision {
+		return &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Name: "r", Namespace: "n", ResourceVersion: "1"}, Data: runtime.RawExtension{Raw: []byte(data)}}
+	}
+	expect(t, "reordered", rules.Update(of(`{"b":1, "a":[2]}`), of(`{"a":[2],"b":1}`)))
+	expect(t, "changed", rules.Update(of(`{"a":[2],"b":2}`), of(`{"a":[2],"b":1}`)), "data FieldValueInvalid")
+}
+
+// A schema that is not structural must not bring the library down when a version selects by a field.
+func TestSelectableFieldsOfNoStructure(t *testing.T) {
+	c := &apiextv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "things.example.com"}}
+	gvk := schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+	c.Spec.Group, c.Spec.Scope, c.Spec.Names = "example.com", "Cluster", apiextv1.CustomResourceDefinitionNames{Plural: "things", Kind: "Thing"}
+	c.Spec.Versions = []apiextv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true, SelectableFields: []apiextv1.SelectableField{{JSONPath: ".spec.a"}},
+		Schema: &apiextv1.CustomResourceValidation{OpenAPIV3Schema: &apiextv1.JSONSchemaProps{Type: "object", Properties: map[string]apiextv1.JSONSchemaProps{
+			"spec": {Type: "array", Items: &apiextv1.JSONSchemaPropsOrArray{JSONSchemas: []apiextv1.JSONSchemaProps{{Type: "string"}}}}}}}}}
+	defaults.For(gvk)(c)
+	c.Status.StoredVersions = []string{"v1"}
+	for _, errs := range []errors{For(gvk).Create(c), For(gvk).Update(c, c)} {
+		if len(errs) == 0 {
+			t.Error("the schema is good")
+		}
+		for _, e := range errs {
+			if e.Type == field.ErrorTypeInternal {
+				t.Error(e)
+			}
+		}
+	}
 }

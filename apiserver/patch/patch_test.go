@@ -7,15 +7,18 @@ import (
 	"strings"
 	"testing"
 
+	asv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"karve/api"
+	"karve/api/convert"
 	"karve/api/defaults"
 )
 
@@ -213,5 +216,55 @@ func TestManagerOr(t *testing.T) {
 		if got := ManagerOr(c[0], c[1]); got != c[2] {
 			t.Errorf("ManagerOr(%q, %q) = %q, want %q", c[0], c[1], got, c[2])
 		}
+	}
+}
+
+// Fields that are owned in one version of a kind are lost to who changes them in another.
+func TestManagersOfTwoVersions(t *testing.T) {
+	m := NewManagers()
+	row := func(version string) *api.Row {
+		return api.ByResource(schema.GroupVersionResource{Group: "autoscaling", Version: version, Resource: "horizontalpodautoscalers"})
+	}
+	now := &asv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "h", Namespace: "n"}}
+	use := func(percent int32) {
+		now.Spec.Metrics = []asv2.MetricSpec{{Type: "Resource", Resource: &asv2.ResourceMetricSource{Name: "cpu", Target: asv2.MetricTarget{Type: "Utilization", AverageUtilization: &percent}}}}
+	}
+	use(50)
+	now.Spec.MaxReplicas = 3
+	now.SetGroupVersionKind(row("v2").GVK())
+	live := m.Update(row("v2"), "", nil, nil, now.DeepCopy(), "first").(*asv2.HorizontalPodAutoscaler)
+	if got := owners(live); !strings.Contains(got, "f:metrics") || !strings.Contains(got, "f:maxReplicas") {
+		t.Fatalf("owners = %s", got)
+	}
+	use(60)
+	now.ManagedFields = live.ManagedFields
+	v1 := func(o runtime.Object) runtime.Object { return convert.To(o, row("v1").GVK()) }
+	out := m.Update(row("v1"), "", nil, v1(live), v1(now), "second").(metav1.Object)
+	for _, e := range out.GetManagedFields() {
+		fields := string(e.FieldsV1.Raw)
+		switch e.Manager {
+		case "first":
+			if e.APIVersion != "autoscaling/v2" || strings.Contains(fields, "f:metrics") || !strings.Contains(fields, "f:maxReplicas") {
+				t.Errorf("first owns %s of %s", fields, e.APIVersion)
+			}
+		case "second":
+			if e.APIVersion != "autoscaling/v1" || fields != `{"f:spec":{"f:targetCPUUtilizationPercentage":{}}}` {
+				t.Errorf("second owns %s of %s", fields, e.APIVersion)
+			}
+		}
+	}
+	if n := len(out.GetManagedFields()); n != 2 {
+		t.Errorf("%d owners", n)
+	}
+}
+
+// What has no key cannot be tracked: the object is written all the same, without a record.
+func TestManagersOfNamelessReferences(t *testing.T) {
+	row := api.ByResource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"})
+	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "n"}, Secrets: []corev1.ObjectReference{{Name: "x"}, {}}}
+	a.SetGroupVersionKind(row.GVK())
+	out := NewManagers().Update(row, "", nil, nil, a, "m").(*corev1.ServiceAccount)
+	if len(out.Secrets) != 2 || len(out.ManagedFields) != 0 {
+		t.Errorf("account = %+v", out)
 	}
 }

@@ -114,6 +114,14 @@ func number(v float64) string {
 	}
 }
 
+// value is number of what was measured: 0 is shown.
+func value(v float64) string {
+	if v == 0 {
+		return "0"
+	}
+	return number(v)
+}
+
 func (f *figure) loadRange() string {
 	lo, hi := slices.Min(f.loads), slices.Max(f.loads)
 	if hi-lo < 0.1 {
@@ -134,7 +142,7 @@ func (r *report) markdown() string {
 		for i := range r.figures {
 			f := &r.figures[i]
 			fmt.Fprintf(&w, "| %s | %s | %s | %s | %d | %s | **%s** | %s | %s | %s | %s |\n", f.what, f.unit, number(f.must), number(f.aim), len(f.values),
-				number(f.quantile(0)), number(f.quantile(0.5)), number(f.quantile(0.9)), number(f.quantile(1)), f.loadRange(), f.verdict())
+				value(f.quantile(0)), value(f.quantile(0.5)), value(f.quantile(0.9)), value(f.quantile(1)), f.loadRange(), f.verdict())
 		}
 	}
 	r.writeAPI(&w)
