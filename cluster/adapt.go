@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -63,7 +64,15 @@ func (x images) List(context.Context) ([]control.Image, error) {
 	return out, nil
 }
 
-func (x images) Remove(_ context.Context, name string) error { return x.store.Remove(name) }
+func (x images) Remove(_ context.Context, name string) error {
+	switch _, err := x.store.Find(name); {
+	case errors.Is(err, image.ErrNotFound):
+		return fmt.Errorf("no image is called %q here: karve image ls lists them", name)
+	case err != nil:
+		return err
+	}
+	return x.store.Remove(name)
+}
 
 func (x images) Pull(ctx context.Context, name string) (string, error) {
 	im, err := x.store.Pull(ctx, name, image.PullOptions{})

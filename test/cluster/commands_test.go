@@ -95,6 +95,9 @@ func TestImages(t *testing.T) {
 	if strings.Contains(list(), "test/extra:v1") {
 		t.Error("it is there after it was removed")
 	}
+	if out, err := c.karve("image", "rm", "test/extra:v1"); err == nil || !strings.Contains(out, "karve image ls") {
+		t.Errorf("an image that is not there was removed: %v %s", err, out)
+	}
 	if out, err := c.karve("image", "load", "/bin/busybox"); err == nil || !strings.Contains(out, "karve: ") {
 		t.Errorf("a program was loaded as an image: %v %s", err, out)
 	}
