@@ -66,7 +66,7 @@ demo: build ## a shop of four programs: deployed, broken, scaled, updated under 
 	$(SUDO) env "PATH=$$PATH" bin/demo
 
 .PHONY: test
-test: engine/runtime/bin/sums ## run the tests (as root: all of them)
+test: build ## run the tests (as root: all of them)
 	go test -timeout 20m $(PKG)
 
 .PHONY: bench

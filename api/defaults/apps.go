@@ -71,8 +71,7 @@ func statefulSet(o *appsv1.StatefulSet) {
 	podSpec(&s.Template.Spec)
 	for i := range s.VolumeClaimTemplates {
 		c := &s.VolumeClaimTemplates[i]
-		zero(&c.APIVersion, "v1")
-		zero(&c.Kind, "PersistentVolumeClaim")
+		c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim" // whatever was said: it can be nothing else
 		claim(c)
 	}
 }

@@ -103,6 +103,7 @@ func TestStatefulSet(t *testing.T) {
 	set := For(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"})
 	s := &appsv1.StatefulSet{}
 	s.Spec.VolumeClaimTemplates = make([]corev1.PersistentVolumeClaim, 1)
+	s.Spec.VolumeClaimTemplates[0].Kind = "Other"
 	set(s)
 	if s.Spec.UpdateStrategy.RollingUpdate == nil || *s.Spec.UpdateStrategy.RollingUpdate.Partition != 0 || s.Spec.VolumeClaimTemplates[0].Kind != "PersistentVolumeClaim" {
 		t.Errorf("spec = %+v", s.Spec)

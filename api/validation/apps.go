@@ -346,10 +346,6 @@ func statefulSetUpdate(o, old *appsv1.StatefulSet) errors {
 	b := &old.Spec
 	c.Replicas, c.Template, c.UpdateStrategy, c.MinReadySeconds = b.Replicas, b.Template, b.UpdateStrategy, b.MinReadySeconds
 	c.Ordinals, c.RevisionHistoryLimit, c.PersistentVolumeClaimRetentionPolicy = b.Ordinals, b.RevisionHistoryLimit, b.PersistentVolumeClaimRetentionPolicy
-	// what kind of object a claim is, is no question
-	for i := range min(len(c.VolumeClaimTemplates), len(b.VolumeClaimTemplates)) {
-		c.VolumeClaimTemplates[i].TypeMeta = b.VolumeClaimTemplates[i].TypeMeta
-	}
 	if !equality.Semantic.DeepEqual(*c, *b) {
 		return errors{field.Forbidden(field.NewPath("spec"), statefulUpdatable)}
 	}

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -25,7 +24,7 @@ func affinity(a *corev1.Affinity, p *field.Path) errors {
 		for i := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 			t, q := &n.PreferredDuringSchedulingIgnoredDuringExecution[i], at.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 			errs = append(errs, weight(t.Weight, q)...)
-			errs = append(errs, nodeTerm(&t.Preference, q.Child("preference"))...)
+			errs = append(errs, nodeTerm(&t.Preference, false, q.Child("preference"))...)
 		}
 	}
 	if f := a.PodAffinity; f != nil {
@@ -52,15 +51,16 @@ func nodeSelector(s *corev1.NodeSelector, p *field.Path) errors {
 	}
 	var errs errors
 	for i := range s.NodeSelectorTerms {
-		errs = append(errs, nodeTerm(&s.NodeSelectorTerms[i], at.Index(i))...)
+		errs = append(errs, nodeTerm(&s.NodeSelectorTerms[i], true, at.Index(i))...)
 	}
 	return errs
 }
 
-func nodeTerm(t *corev1.NodeSelectorTerm, p *field.Path) errors {
+// nodeTerm checks one term. A term that is only preferred may name values that no label can have: it prefers nothing then.
+func nodeTerm(t *corev1.NodeSelectorTerm, required bool, p *field.Path) errors {
 	var errs errors
 	for i := range t.MatchExpressions {
-		errs = append(errs, nodeRequirement(&t.MatchExpressions[i], p.Child("matchExpressions").Index(i))...)
+		errs = append(errs, nodeRequirement(&t.MatchExpressions[i], required, p.Child("matchExpressions").Index(i))...)
 	}
 	for i := range t.MatchFields {
 		errs = append(errs, nodeField(&t.MatchFields[i], p.Child("matchFields").Index(i))...)
@@ -68,7 +68,7 @@ func nodeTerm(t *corev1.NodeSelectorTerm, p *field.Path) errors {
 	return errs
 }
 
-func nodeRequirement(r *corev1.NodeSelectorRequirement, p *field.Path) errors {
+func nodeRequirement(r *corev1.NodeSelectorRequirement, values bool, p *field.Path) errors {
 	var errs errors
 	switch r.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
@@ -87,8 +87,8 @@ func nodeRequirement(r *corev1.NodeSelectorRequirement, p *field.Path) errors {
 		errs = append(errs, field.Invalid(p.Child("operator"), r.Operator, "not a valid selector operator"))
 	}
 	errs = append(errs, labelName(p.Child("key"), r.Key)...)
-	for i, v := range r.Values {
-		errs = append(errs, invalid(p.Child("values").Index(i), v, validation.IsValidLabelValue(v))...)
+	for i := 0; values && i < len(r.Values); i++ {
+		errs = append(errs, invalid(p.Child("values").Index(i), r.Values[i], validation.IsValidLabelValue(r.Values[i]))...)
 	}
 	return errs
 }
@@ -208,7 +208,7 @@ func tolerations(list []corev1.Toleration, p *field.Path) errors {
 			errs = append(errs, invalid(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
 		default:
 			errs = append(errs, oneOf(at.Child("operator"), t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)...)
@@ -222,7 +222,6 @@ func tolerations(list []corev1.Toleration, p *field.Path) errors {
 
 func spread(list []corev1.TopologySpreadConstraint, p *field.Path) errors {
 	var errs errors
-	seen := sets.New[string]()
 	for i := range list {
 		c, at := &list[i], p.Index(i)
 		if c.MaxSkew <= 0 {
@@ -233,10 +232,11 @@ func spread(list []corev1.TopologySpreadConstraint, p *field.Path) errors {
 		}
 		errs = append(errs, oneOf(at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
 		pair := fmt.Sprintf("{%v, %v}", c.TopologyKey, c.WhenUnsatisfiable)
-		if seen.Has(pair) {
+		if slices.ContainsFunc(list[i+1:], func(o corev1.TopologySpreadConstraint) bool {
+			return o.TopologyKey == c.TopologyKey && o.WhenUnsatisfiable == c.WhenUnsatisfiable
+		}) {
 			errs = append(errs, field.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), pair))
 		}
-		seen.Insert(pair)
 		if n := c.MinDomains; n != nil {
 			if *n <= 0 {
 				errs = append(errs, field.Invalid(at.Child("minDomains"), *n, "must be greater than zero"))

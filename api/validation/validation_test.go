@@ -65,7 +65,17 @@ func TestPodCreate(t *testing.T) {
 		"port":         {c(func(c *corev1.Container) { c.Ports = []corev1.ContainerPort{{ContainerPort: 70000}} }), []string{"spec.containers[0].ports[0].containerPort FieldValueInvalid"}},
 		"probe":        {c(func(c *corev1.Container) { c.LivenessProbe = &corev1.Probe{SuccessThreshold: 2} }), []string{"spec.containers[0].livenessProbe FieldValueRequired", "spec.containers[0].livenessProbe.successThreshold FieldValueInvalid"}},
 		"two volumes":  {func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "a"}, {Name: "a"}} }, []string{"spec.volumes[1].name FieldValueDuplicate"}},
-		"toleration":   {func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Operator: "Equal"}} }, []string{"spec.tolerations[0].operator FieldValueInvalid"}},
+		"affinity": {func(p *corev1.Pod) {
+			term := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "k", Operator: "In", Values: []string{"!"}}}}
+			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+				RequiredDuringSchedulingIgnoredDuringExecution:  &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
+				PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1, Preference: term}}}}
+		}, []string{"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values[0] FieldValueInvalid"}},
+		"spread twice": {func(p *corev1.Pod) {
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "a", WhenUnsatisfiable: "DoNotSchedule"},
+				{MaxSkew: 1, TopologyKey: "b", WhenUnsatisfiable: "DoNotSchedule"}, {MaxSkew: 2, TopologyKey: "a", WhenUnsatisfiable: "DoNotSchedule"}}
+		}, []string{"spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable} FieldValueDuplicate"}},
+		"toleration": {func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Operator: "Equal"}} }, []string{"spec.tolerations[0].operator FieldValueInvalid"}},
 		"host port": {func(p *corev1.Pod) {
 			p.Spec.HostNetwork = true
 			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 81}}
