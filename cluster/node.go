@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -88,7 +89,7 @@ func (n *node) startDNS(start func(string, func(context.Context) error)) error {
 	if err := dns.BindVIP(n.dns); err != nil {
 		return fmt.Errorf("bind the DNS address %s: %w", n.dns, err)
 	}
-	up, err := upstreams(n.p.c.Network)
+	up, err := upstreams(n.p.c.Network, n.p.c.Node.PullNetns == "")
 	if err != nil {
 		return err
 	}
@@ -98,8 +99,17 @@ func (n *node) startDNS(start func(string, func(context.Context) error)) error {
 	return nil
 }
 
-// upstreams are the servers that names outside the cluster are asked of.
-func upstreams(c config.Network) ([]netip.AddrPort, error) {
+// upstreams are the servers that names outside the cluster are asked of: those configured, else this machine's own, unless
+// the node lives in a namespace that cannot reach them.
+func upstreams(c config.Network, own bool) ([]netip.AddrPort, error) {
+	if len(c.UpstreamDNS) == 0 && own {
+		f, err := os.Open("/etc/resolv.conf")
+		if err != nil {
+			return nil, nil // a machine without one has no upstream
+		}
+		defer f.Close()
+		return dns.Upstreams(f)
+	}
 	var out []netip.AddrPort
 	for _, s := range c.UpstreamDNS {
 		if a, err := netip.ParseAddr(s); err == nil {
