@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"karve/api"
 	"karve/apiserver/admission"
+	"karve/apiserver/authz"
 	"karve/apiserver/request"
 	"karve/apiserver/resource"
 	"karve/apiserver/rest"
@@ -34,13 +36,22 @@ type nodeDialer struct {
 func newNodeDialer(s *Server) *nodeDialer {
 	d := &nodeDialer{s: s}
 	d.tr = &http.Transport{TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second, ForceAttemptHTTP2: false,
-		TLSClientConfig: &tls.Config{RootCAs: s.opts.PKI.Pool(), MinVersion: tls.VersionTLS12}}
+		TLSClientConfig: &tls.Config{RootCAs: s.opts.PKI.Pool(), MinVersion: tls.VersionTLS12, VerifyConnection: kubelet}}
 	if cert, err := s.opts.PKI.RenewingClient("kube-apiserver-kubelet-client", []string{"system:masters"}); err == nil {
 		d.tr.TLSClientConfig.GetClientCertificate = cert.GetClientCertificate
 	}
 	d.plan = &http.Transport{IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} // #nosec: a pod's own certificate is its own affair, as upstream has it
 	return d
+}
+
+// kubelet refuses whoever is no kubelet. A node says itself where it listens: if it names the API server's own address,
+// what was meant for the node would be done there, with an administrator's certificate.
+func kubelet(c tls.ConnectionState) error {
+	if len(c.PeerCertificates) == 0 || !strings.HasPrefix(c.PeerCertificates[0].Subject.CommonName, "system:node:") {
+		return errors.New("what answers at the node's address is not a kubelet")
+	}
+	return nil
 }
 
 func (d *nodeDialer) close() {
@@ -235,6 +246,13 @@ func copyFlushing(w http.ResponseWriter, from io.Reader) {
 
 // podStream passes exec, attach and portforward on to the pod's kubelet, after admission.
 func (s *Server) podStream(w http.ResponseWriter, r *http.Request, i *request.Info, c *resource.Call) error {
+	if i.Verb != "create" {
+		// A WebSocket begins with GET, but what it does is not reading: who may only get must not run commands.
+		if err := s.decide(r.Context(), &authz.Attributes{User: c.User, Verb: "create", ResourceRequest: true, Namespace: i.Namespace,
+			Group: i.Group, Version: i.Version, Resource: i.Resource, Subresource: i.Subresource, Name: i.Name}); err != nil {
+			return err
+		}
+	}
 	pod, err := s.pod(r, c)
 	if err != nil {
 		return err
@@ -343,6 +361,12 @@ func dialable(scheme, addr, port string, tr http.RoundTripper) (*url.URL, http.R
 	}
 	if scheme == "" {
 		scheme = "http"
+	}
+	if scheme != "http" && scheme != "https" {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid scheme %q", scheme))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid port %q", port))
 	}
 	host := ip.String()
 	if port != "" {

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"karve/api"
+	"karve/apiserver/authn"
 	"karve/apiserver/resource"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +29,7 @@ import (
 // tunnel passes a connection that is to change its protocol on to a kubelet and joins the two only after the kubelet has
 // answered 101; on any other answer the kubelet's connection is closed, so that it can never be used for another request.
 func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, u *url.URL) error {
-	if r.Header.Get("Upgrade") == "" {
+	if p := strings.ToLower(r.Header.Get("Upgrade")); p != "websocket" && !strings.HasPrefix(p, "spdy/") {
 		return apierrors.NewBadRequest("you must specify at least 1 of stdin, stdout, stderr and upgrade the connection (SPDY or WebSocket)")
 	}
 	cfg := s.nodes.tr.TLSClientConfig.Clone()
@@ -37,12 +40,14 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, u *url.URL) erro
 		return apierrors.NewInternalError(fmt.Errorf("error dialing backend: %w", err))
 	}
 	defer back.Close()
+	defer context.AfterFunc(r.Context(), func() { back.Close() })() // a kubelet that does not answer is not waited for
 	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), nil)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
 	out.Header = r.Header.Clone()
 	out.Header.Del("Authorization")
+	authn.DropImpersonation(out.Header)
 	if err := out.Write(back); err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("error sending request to backend: %w", err))
 	}

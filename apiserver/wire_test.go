@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -238,5 +239,19 @@ func TestWatchFrames(t *testing.T) {
 	}
 	if cm, ok := o.(*corev1.ConfigMap); !ok || ev.Type != "MODIFIED" || cm.Data["k"] != "v" {
 		t.Errorf("first event %s %v", ev.Type, o)
+	}
+}
+
+// A patch of a few bytes must not grow in the server's memory: each copy here would double all there is.
+func TestPatchDoesNotMultiply(t *testing.T) {
+	r := start(t)
+	r.must(http.StatusCreated, nil, "POST", "/api/v1/namespaces/default/configmaps", `{"metadata":{"name":"c"},"data":{"k":"`+strings.Repeat("v", 1000)+`"}}`)
+	var ops []string
+	for i := range 13 {
+		ops = append(ops, fmt.Sprintf(`{"op":"copy","from":"/data","path":"/data/x%d"}`, i))
+	}
+	a := r.do("PATCH", "/api/v1/namespaces/default/configmaps/c", "["+strings.Join(ops, ",")+"]", "Content-Type: application/json-patch+json")
+	if a.StatusCode != http.StatusUnprocessableEntity || len(a.body) > 4096 {
+		t.Errorf("%d, %d bytes", a.StatusCode, len(a.body)) // the answer would hold what has come of the object
 	}
 }

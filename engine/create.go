@@ -89,7 +89,7 @@ func (e *Engine) makeContainer(p *pod, c *ctr, img v1.Config) error {
 	dir := e.ctrState(c.rec.ID)
 	rootfs := filepath.Join(dir, "rootfs")
 	for _, d := range []string{e.ctrDir(c.rec.ID), dir, rootfs} {
-		if err := os.Mkdir(d, 0o711); err != nil {
+		if err := os.Mkdir(d, 0o700); err != nil {
 			return err
 		}
 	}

@@ -102,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{opts: o, log: o.Log, pods: map[string]*pod{}, ctrs: map[string]*ctr{}, reserved: map[string]bool{}}
 	var err error
 	for _, d := range []string{o.Root, o.State, e.rootDir("sandboxes"), e.rootDir("containers"), e.stateDir("s"), e.stateDir("c"), e.stateDir("runc")} {
-		if err := os.MkdirAll(d, 0o711); err != nil {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open engine: %w", err)
 		}
 	}

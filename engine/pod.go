@@ -40,7 +40,7 @@ func (e *Engine) podState(id string) string { return e.stateDir("s", short(id)) 
 
 func (e *Engine) newPod(rec podRecord, c *runtimeapi.PodSandboxConfig) *pod {
 	o := sandboxOptions(c)
-	return &pod{rec: rec, config: c, opts: o, paths: sandbox.At(e.podState(rec.ID), o), shim: client.At(e.podState(rec.ID)), unwatch: func() {}}
+	return &pod{rec: rec, config: c, opts: o, paths: sandbox.At(e.podState(rec.ID), e.podDir(rec.ID), o), shim: client.At(e.podState(rec.ID)), unwatch: func() {}}
 }
 
 func (e *Engine) savePod(p *pod) error {
@@ -152,13 +152,13 @@ func (e *Engine) makePod(ctx context.Context, p *pod) error {
 	if err := e.savePod(p); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o711); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	// The shim starts while the namespaces are made.
 	started := make(chan error, 1)
 	go func() { started <- e.launchShim(p, dir) }()
-	_, err := sandbox.Make(dir, p.opts, p.config.DnsConfig)
+	err := sandbox.Make(p.paths, p.opts, p.config.DnsConfig)
 	if err == nil && !p.opts.HostNetwork {
 		var res PodNetworkResult
 		if res, err = e.opts.Network.Attach(ctx, p.paths.Net, p.request()); err != nil {

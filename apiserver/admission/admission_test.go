@@ -532,6 +532,12 @@ func TestNodeRestriction(t *testing.T) {
 			n.Labels["example.com/x"], n.Labels["topology.kubernetes.io/zone"], n.Labels["node.kubernetes.io/y"] = "1", "2", "3"
 		}), node(same)), ""},
 		{"taints", attrs(Update, "", node(same), node(func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "x"}} })), `nodes "n1" is forbidden: node "n1" is not allowed to modify taints`},
+		{"owner of itself", attrs(Create, "", node(func(n *corev1.Node) {
+			n.OwnerReferences = []metav1.OwnerReference{{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Name: "n1", UID: "u"}}
+		}), nil), `nodes "n1" is forbidden: node "n1" is not allowed to modify ownerReferences`},
+		{"owner added later", attrs(Update, "", node(func(n *corev1.Node) {
+			n.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "u"}}
+		}), node(same)), `nodes "n1" is forbidden: node "n1" is not allowed to modify ownerReferences`},
 		{"own lease", attrs(Create, "", lease("kube-node-lease", "n1"), nil), ""},
 		{"other lease", attrs(Create, "", lease("kube-node-lease", "n2"), nil), `leases.coordination.k8s.io "n2" is forbidden: can only access node lease with the same name as the requesting node`},
 		{"lease elsewhere", attrs(Create, "", lease("ns", "n1"), nil), `leases.coordination.k8s.io "n1" is forbidden: can only access leases in the "kube-node-lease" system namespace`},

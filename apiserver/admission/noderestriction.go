@@ -255,6 +255,10 @@ func (r *restriction) node(node string, a *Attributes) error {
 		if bad := kubeletMayNotSet(n.Labels, nil); len(bad) > 0 {
 			return a.forbidden("node %q is not allowed to set the following labels: %s", node, strings.Join(bad, ", "))
 		}
+		// A node that belongs to its own lease could have itself removed, and come back without its taints.
+		if len(n.OwnerReferences) > 0 {
+			return a.forbidden("node %q is not allowed to modify ownerReferences", node)
+		}
 	case Update:
 		n, err := object[*corev1.Node](a.Object, "node")
 		if err != nil {

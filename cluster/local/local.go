@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -159,21 +160,40 @@ func Load(name, dir string) (*State, error) {
 		return nil, err
 	}
 	dir = findDir(name, dir)
-	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
+	f, err := os.OpenFile(filepath.Join(dir, "cluster.json"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s (start it with karve up%s)", errNone, name, nameFlag(name))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read cluster %s: %w", name, err)
 	}
+	defer f.Close()
+	if err := errors.Join(ours(dir, os.Stat), ours(f.Name(), func(string) (os.FileInfo, error) { return f.Stat() })); err != nil {
+		return nil, fmt.Errorf("read cluster %s: %w", name, err)
+	}
 	var s State
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := json.NewDecoder(f).Decode(&s); err != nil {
 		return nil, fmt.Errorf("read cluster %s: %w", name, err)
 	}
 	if s.Name != name || s.Dir != dir || len(s.Nodes) == 0 {
 		return nil, fmt.Errorf("read cluster %s: %s belongs to the cluster %q in %s", name, filepath.Join(dir, "cluster.json"), s.Name, s.Dir)
 	}
 	return &s, nil
+}
+
+// ours refuses what another user may write: the state says which processes Down kills and which files it removes, as root.
+func ours(path string, stat func(string) (os.FileInfo, error)) error {
+	fi, err := stat(path)
+	if err != nil {
+		return err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user: choose a directory of root's with --data, or give it to root with chown", path)
+	}
+	if fi.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s has mode %04o, with which others may write to it: choose another directory with --data, or run chmod go-w on it", path, fi.Mode().Perm())
+	}
+	return nil
 }
 
 func nameFlag(name string) string {

@@ -64,6 +64,9 @@ func plan(o UpOptions, dir string) (s *State, again bool, err error) {
 }
 
 func newState(name, dir string) (*State, error) {
+	if err := ours(dir, os.Stat); err != nil {
+		return nil, fmt.Errorf("take the data directory: %w", err)
+	}
 	left, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -239,5 +240,50 @@ func TestCheckRootCgroup(t *testing.T) {
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
+	}
+}
+
+// Down does as root what cluster.json says. Nobody else may be able to write it, nor to put another in its place.
+func TestStateOfOthersIsNotBelieved(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cluster.json")
+	s := &State{Name: "c", Dir: dir, Nodes: []Node{{Name: "n", PID: 1}}}
+	set := func(dirMode, fileMode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(s.save(), os.Chmod(file, fileMode), os.Chmod(dir, dirMode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func() error { _, err := Load("c", dir); return err }
+	set(0o755, 0o600)
+	if err := load(); err != nil {
+		t.Errorf("own state: %v", err)
+	}
+	for _, m := range [][2]os.FileMode{{0o755, 0o620}, {0o755, 0o602}, {0o775, 0o600}, {0o757, 0o600}} {
+		set(m[0], m[1])
+		if err := load(); err == nil || !strings.Contains(err.Error(), "others may write") {
+			t.Errorf("directory %o, file %o: %v", m[0], m[1], err)
+		}
+	}
+	set(0o755, 0o600)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(); err == nil || !strings.Contains(err.Error(), "another user") {
+			t.Errorf("file of another user: %v", err)
+		}
+		if err := errors.Join(os.Chown(file, 0, 0), os.Chown(dir, 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newState("c", dir); err == nil || !strings.Contains(err.Error(), "another user") {
+			t.Errorf("directory of another user: %v", err)
+		}
+	}
+	if err := errors.Join(os.Rename(file, file+".real"), os.Symlink(file+".real", file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(); err == nil {
+		t.Error("followed a link")
 	}
 }

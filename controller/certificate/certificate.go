@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"karve/client"
@@ -29,11 +31,15 @@ type shell struct {
 	signer Signer
 	all    *client.Cache[*certv1.CertificateSigningRequest]
 	nodes  *client.Cache[*corev1.Node]
+	// services and slices say which addresses are no node's.
+	services *client.Cache[*corev1.Service]
+	slices   *client.Cache[*discoveryv1.EndpointSlice]
 }
 
 // New returns the controller.
 func New(env *loop.Env, signer Signer) *loop.Controller {
-	s := &shell{env: env, signer: signer, all: client.CacheOf[*certv1.CertificateSigningRequest](env.Caches), nodes: client.CacheOf[*corev1.Node](env.Caches)}
+	s := &shell{env: env, signer: signer, all: client.CacheOf[*certv1.CertificateSigningRequest](env.Caches), nodes: client.CacheOf[*corev1.Node](env.Caches),
+		services: client.CacheOf[*corev1.Service](env.Caches), slices: client.CacheOf[*discoveryv1.EndpointSlice](env.Caches)}
 	q := loop.NewQueue()
 	s.all.Handle(func(_, now *certv1.CertificateSigningRequest) {
 		if now != nil {
@@ -59,7 +65,11 @@ func (s *shell) sync(ctx context.Context, name string) error {
 	if n, ok := strings.CutPrefix(csr.Spec.Username, nodePrefix); ok {
 		node, _ = s.nodes.Get("", n)
 	}
-	v := plan(csr, node)
+	var taken map[netip.Addr]bool
+	if node != nil && csr.Spec.SignerName == certv1.KubeletServingSignerName {
+		taken = takenBy(node, s.nodes.List(), s.services.List(), s.slices.List())
+	}
+	v := plan(csr, node, taken)
 	next := csr.DeepCopy()
 	res := client.Of[*certv1.CertificateSigningRequest](s.env.T())
 	now := metav1.NewTime(s.env.Now())

@@ -9,12 +9,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 const (
@@ -51,8 +53,9 @@ var profiles = map[string]profile{
 // maxLifetime bounds every certificate; a request may ask for less.
 const maxLifetime = 365 * 24 * time.Hour
 
-// plan decides about one request. node is the Node object of the requesting kubelet, nil when it is not known (yet).
-func plan(csr *certv1.CertificateSigningRequest, node *corev1.Node) verdict {
+// plan decides about one request. node is the Node object of the requesting kubelet, nil when it is not known (yet); taken
+// are the addresses of others.
+func plan(csr *certv1.CertificateSigningRequest, node *corev1.Node, taken map[netip.Addr]bool) verdict {
 	p, known := profiles[csr.Spec.SignerName]
 	if !known || len(csr.Status.Certificate) > 0 || has(csr, certv1.CertificateDenied) || has(csr, certv1.CertificateFailed) {
 		return verdict{}
@@ -74,17 +77,17 @@ func plan(csr *certv1.CertificateSigningRequest, node *corev1.Node) verdict {
 	}
 	v.sign = approved
 	if !approved && p.node {
-		v.approve = approval(csr, req, node)
+		v.approve = approval(csr, req, node, taken)
 		v.sign = v.approve != ""
 	}
 	return v
 }
 
 // approval returns the message of an approval that needs no person, empty when one is needed.
-func approval(csr *certv1.CertificateSigningRequest, req *x509.CertificateRequest, node *corev1.Node) string {
+func approval(csr *certv1.CertificateSigningRequest, req *x509.CertificateRequest, node *corev1.Node, taken map[netip.Addr]bool) string {
 	own := csr.Spec.Username == req.Subject.CommonName && slices.Contains(csr.Spec.Groups, nodesGroup)
 	if csr.Spec.SignerName == certv1.KubeletServingSignerName {
-		if own && node != nil && addressesOf(node, req) {
+		if own && node != nil && identityOf(node, req, taken) {
 			return "Auto approving kubelet serving certificate of its own node."
 		}
 		return ""
@@ -98,23 +101,70 @@ func approval(csr *certv1.CertificateSigningRequest, req *x509.CertificateReques
 	return ""
 }
 
-// addressesOf reports whether every name and address asked for is the node's.
-func addressesOf(node *corev1.Node, req *x509.CertificateRequest) bool {
-	known := map[string]bool{node.Name: true}
-	for _, a := range node.Status.Addresses {
-		known[a.Address] = true
-	}
+// identityOf reports whether a certificate for every name and address asked for would prove nothing but who the node is. A
+// node writes its own addresses, and its name is chosen by whoever has a join credential: neither may make it the API
+// server, a Service or another node, which the same authority vouches for.
+func identityOf(node *corev1.Node, req *x509.CertificateRequest, taken map[netip.Addr]bool) bool {
 	for _, n := range req.DNSNames {
-		if !known[n] {
+		if n != node.Name || reserved(n) {
 			return false
 		}
 	}
-	for _, ip := range req.IPAddresses {
-		if !known[ip.String()] {
+	known := map[netip.Addr]bool{}
+	for _, a := range node.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil {
+			known[ip.Unmap()] = true
+		}
+	}
+	for _, b := range req.IPAddresses {
+		ip, ok := netip.AddrFromSlice(b)
+		if ip = ip.Unmap(); !ok || !known[ip] || taken[ip] || !ip.IsGlobalUnicast() {
 			return false
 		}
 	}
 	return true
+}
+
+// reserved are the names that the API server and Services go by, in any form.
+func reserved(name string) bool {
+	name = strings.ToLower(name)
+	return name == "localhost" || name == "kubernetes" || strings.HasPrefix(name, "kubernetes.") || strings.HasSuffix(name, ".svc") || strings.Contains(name, ".svc.")
+}
+
+// takenBy returns the addresses that are not the node's, whatever its Node object says: those of nodes that were there
+// before it, of Services, and of the API server, which are the endpoints of the Service default/kubernetes.
+func takenBy(node *corev1.Node, nodes []*corev1.Node, services []*corev1.Service, api []*discoveryv1.EndpointSlice) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	take := func(s string) {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			out[ip.Unmap()] = true
+		}
+	}
+	for _, n := range nodes {
+		was, is := n.CreationTimestamp, node.CreationTimestamp
+		if n.Name == node.Name || is.Before(&was) || is.Equal(&was) && node.Name < n.Name {
+			continue
+		}
+		for _, a := range n.Status.Addresses {
+			take(a.Address)
+		}
+	}
+	for _, s := range services {
+		for _, a := range append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...) {
+			take(a)
+		}
+	}
+	for _, e := range api {
+		if e.Namespace != corev1.NamespaceDefault || e.Labels[discoveryv1.LabelServiceName] != "kubernetes" {
+			continue
+		}
+		for i := range e.Endpoints {
+			for _, a := range e.Endpoints[i].Addresses {
+				take(a)
+			}
+		}
+	}
+	return out
 }
 
 func (p profile) check(csr *certv1.CertificateSigningRequest, req *x509.CertificateRequest) error {

@@ -54,7 +54,8 @@ type Input struct {
 	Defaults *runtimeapi.SecurityProfile // nil, or the seccomp profile of containers that ask for none
 }
 
-// Spec makes the specification. It fails for configurations that make no sense, never for lack of host features.
+// Spec makes the specification. It fails for configurations that make no sense, and for lack of a host feature only where
+// going on without it would leave the container less confined than it asks for.
 func Spec(in Input) (*specs.Spec, error) {
 	sc := in.Config.GetLinux().GetSecurityContext()
 	args, err := arguments(in.Config, in.Image)
@@ -135,7 +136,10 @@ func security(s *specs.Spec, in Input) error {
 	default:
 		s.Linux.Seccomp = DefaultSeccomp(s.Process.Capabilities.Bounding)
 	}
-	if a := sc.GetApparmor(); in.Host.AppArmor && a.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
+	if a := sc.GetApparmor(); a.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
+		if !in.Host.AppArmor || a.LocalhostRef == "" {
+			return fmt.Errorf("AppArmor profile %q cannot be enforced on this machine", a.LocalhostRef)
+		}
 		s.Process.ApparmorProfile = strings.TrimPrefix(a.LocalhostRef, "localhost/")
 	}
 	return nil

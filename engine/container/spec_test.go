@@ -144,6 +144,31 @@ func TestSecurity(t *testing.T) {
 	}
 }
 
+// A profile that cannot be enforced is no reason to run without one.
+func TestProfilesDoNotFailOpen(t *testing.T) {
+	local := func(ref string) *runtimeapi.SecurityProfile {
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: ref}
+	}
+	in := base()
+	sc := in.Config.Linux.SecurityContext
+	for name, c := range map[string]struct {
+		seccomp, apparmor *runtimeapi.SecurityProfile
+		has, ok           bool
+	}{
+		"seccomp profile that was not read":      {seccomp: local("x")},
+		"AppArmor on a machine without":          {apparmor: local("x")},
+		"AppArmor profile without a name":        {apparmor: local(""), has: true},
+		"AppArmor on a machine that has it":      {apparmor: local("localhost/x"), has: true, ok: true},
+		"the default where AppArmor is not used": {apparmor: &runtimeapi.SecurityProfile{}, ok: true},
+	} {
+		sc.Seccomp, sc.Apparmor, in.Host.AppArmor = c.seccomp, c.apparmor, c.has
+		s, err := Spec(in)
+		if (err == nil) != c.ok || c.ok && c.has && s.Process.ApparmorProfile != "x" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestDefaultSeccomp checks the calls that decide whether the profile is worth anything, and that each is listed once.
 func TestDefaultSeccomp(t *testing.T) {
 	allowed := func(caps []string, call string) bool {
@@ -200,8 +225,9 @@ func TestResolveUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("passwd", "root:x:0:0::/:\nbob:x:7:8::/:\nbroken\n")
-	write("group", "g:x:9:bob\nh:x:10:\n")
+	// Two accounts have numbers for names, to be taken for somebody they are not.
+	write("passwd", "root:x:0:0::/:\n1000:x:0:0::/:\n4294967296:x:0:0::/:\nbob:x:7:8::/:\nbroken\n")
+	write("group", "g:x:9:bob\nh:x:10:\n43:x:0:\n4294967296:x:0:\n")
 	for _, c := range []struct {
 		image string
 		want  User
@@ -209,6 +235,7 @@ func TestResolveUser(t *testing.T) {
 	}{
 		{"", User{0, 0, []uint32{0}}, false}, {"bob", User{7, 8, []uint32{8, 9}}, false}, {"bob:h", User{7, 10, []uint32{10, 9}}, false},
 		{"7", User{7, 8, []uint32{8, 9}}, false}, {"42:43", User{42, 43, []uint32{43}}, false}, {"nobody", User{}, true}, {"bob:none", User{}, true},
+		{"1000", User{1000, 0, []uint32{0}}, false}, {"007", User{7, 8, []uint32{8, 9}}, false}, {"4294967296", User{}, true}, {"bob:4294967296", User{}, true},
 	} {
 		got, err := ResolveUser(root, c.image, &runtimeapi.LinuxContainerSecurityContext{})
 		if (err != nil) != c.bad || err == nil && !reflect.DeepEqual(got, c.want) {

@@ -44,16 +44,23 @@ func ResolveUser(rootfs, imageUser string, sc *runtimeapi.LinuxContainerSecurity
 	}
 	var u User
 	name := ""
-	uid, numErr := strconv.ParseUint(user, 10, 31)
-	u.UID = uint32(uid)
+	uid, number, err := accountNumber(user)
+	if err != nil {
+		return u, fmt.Errorf("look up user %q: %w", user, err)
+	}
+	u.UID = uid
 	found := false
-	err := scan(rootfs, "etc/passwd", func(f []string) bool {
-		if len(f) < 4 || (f[0] != user && (numErr != nil || f[2] != user)) {
+	err = scan(rootfs, "etc/passwd", func(f []string) bool {
+		if len(f) < 4 {
 			return false
 		}
 		id, err1 := strconv.ParseUint(f[2], 10, 31)
 		gid, err2 := strconv.ParseUint(f[3], 10, 31)
 		if err1 != nil || err2 != nil {
+			return false
+		}
+		// A number means that number: an image may call root "1000".
+		if number && uint32(id) != uid || !number && f[0] != user {
 			return false
 		}
 		name, u.UID, u.GID, found = f[0], uint32(id), uint32(gid), true
@@ -62,7 +69,7 @@ func ResolveUser(rootfs, imageUser string, sc *runtimeapi.LinuxContainerSecurity
 	if err != nil {
 		return u, fmt.Errorf("look up user %q: %w", user, err)
 	}
-	if !found && numErr != nil {
+	if !found && !number {
 		return u, fmt.Errorf("unable to find user %s: no matching entries in passwd file", user)
 	}
 	if err := resolveGroups(rootfs, name, group, sc, &u); err != nil {
@@ -71,14 +78,30 @@ func ResolveUser(rootfs, imageUser string, sc *runtimeapi.LinuxContainerSecurity
 	return u, nil
 }
 
-func resolveGroups(rootfs, userName, group string, sc *runtimeapi.LinuxContainerSecurityContext, u *User) error {
-	gid, numErr := strconv.ParseUint(group, 10, 31)
-	if group != "" && numErr == nil {
-		u.GID = uint32(gid)
+// accountNumber tells a number from a name. What has digits only and is no id is neither: taken for a name, it could be
+// found in the image's files as somebody else.
+func accountNumber(s string) (id uint32, number bool, err error) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false, nil
 	}
-	found := group == "" || numErr == nil
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return 0, false, errors.New("the number is out of range")
+	}
+	return uint32(n), true, nil
+}
+
+func resolveGroups(rootfs, userName, group string, sc *runtimeapi.LinuxContainerSecurityContext, u *User) error {
+	gid, number, err := accountNumber(group)
+	if err != nil {
+		return fmt.Errorf("look up group %q: %w", group, err)
+	}
+	if number {
+		u.GID = gid
+	}
+	found := group == "" || number
 	merge := sc.GetSupplementalGroupsPolicy() == runtimeapi.SupplementalGroupsPolicy_Merge
-	err := scan(rootfs, "etc/group", func(f []string) bool {
+	err = scan(rootfs, "etc/group", func(f []string) bool {
 		if len(f) < 4 {
 			return false
 		}

@@ -117,3 +117,21 @@ func BenchmarkPodStart(b *testing.B) {
 		b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, "ms-"+name)
 	}
 }
+
+// TestDirectoriesAreClosed checks that no other user of the machine gets through to the files of containers, among which
+// are programs with the set-uid bit of whatever image it is.
+func TestDirectoriesAreClosed(t *testing.T) {
+	b := newBench(t, openEngine)
+	pod, pc := b.pod(nil)
+	id := b.create(pod, pc, b.config("true"))
+	for _, dir := range []string{b.root + "/containers", b.root + "/containers/" + id, b.root + "/sandboxes", b.root + "/sandboxes/" + pod,
+		b.root + "/snapshots", b.root + "/images", b.state + "/c", b.state + "/c/" + id[:20], b.state + "/s"} {
+		fi, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %o", dir, fi.Mode().Perm())
+		}
+	}
+}

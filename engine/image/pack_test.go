@@ -168,3 +168,31 @@ func TestHostileAndWhiteoutLayers(t *testing.T) {
 		t.Errorf("a layer with the wrong content: %v", err)
 	}
 }
+
+// claims is an image whose manifest gives another size of its configuration.
+type claims struct {
+	v1.Image
+	size int64
+}
+
+func (c claims) Manifest() (*v1.Manifest, error) {
+	m, err := c.Image.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	m = m.DeepCopy()
+	m.Config.Size = c.size
+	return m, nil
+}
+
+func (c claims) RawConfigFile() ([]byte, error) { panic("the configuration was fetched") }
+
+// A registry must not make us hold what it likes in memory.
+func TestLargeConfigurationIsNotFetched(t *testing.T) {
+	s := newStore(t, t.TempDir())
+	for _, size := range []int64{maxConfig + 1, 1 << 50, -1} {
+		if _, err := s.take(t.Context(), claims{empty.Image, size}, nil, nil); err == nil || !strings.Contains(err.Error(), "are allowed") {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}

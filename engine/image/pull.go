@@ -84,6 +84,13 @@ func (s *Store) take(ctx context.Context, img v1.Image, refs []Reference, progre
 		s.adding--
 		s.mu.Unlock()
 	}()
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	if m.Config.Size < 0 || m.Config.Size > maxConfig { // it is held in memory; what comes is checked against this size
+		return nil, fmt.Errorf("image configuration of %d bytes: at most %d are allowed", m.Config.Size, maxConfig)
+	}
 	id, err := img.ConfigName()
 	if err != nil {
 		return nil, err

@@ -29,14 +29,15 @@ type Options struct {
 // shmSize bounds a pod's /dev/shm; it counts as its memory anyway.
 const shmSize = "64m"
 
-// Paths are the places of a sandbox in its directory. Namespaces taken from the host are "".
+// Paths are the places of a sandbox in its directories. Namespaces taken from the host are "".
 type Paths struct{ Net, IPC, UTS, Shm, ResolvConf, Hostname, Empty string }
 
-// At returns the places for a sandbox in dir.
-func At(dir string, o Options) Paths {
+// At returns the places for a sandbox in dir, which is volatile, and in disk. On the disk is what containers may write to:
+// without a bound of its own, it would fill the memory of the machine's /run.
+func At(dir, disk string, o Options) Paths {
 	p := Paths{
 		Net: filepath.Join(dir, "ns-net"), IPC: filepath.Join(dir, "ns-ipc"), UTS: filepath.Join(dir, "ns-uts"),
-		Shm: filepath.Join(dir, "shm"), ResolvConf: filepath.Join(dir, "resolv.conf"), Hostname: filepath.Join(dir, "hostname"),
+		Shm: filepath.Join(dir, "shm"), ResolvConf: filepath.Join(disk, "resolv.conf"), Hostname: filepath.Join(disk, "hostname"),
 		Empty: filepath.Join(dir, "empty"),
 	}
 	if o.HostNetwork {
@@ -48,24 +49,24 @@ func At(dir string, o Options) Paths {
 	return p
 }
 
-// Make creates everything in dir, which exists. When it fails, Remove cleans up.
-func Make(dir string, o Options, dns *runtimeapi.DNSConfig) (Paths, error) {
-	p := At(dir, o)
+// Make creates everything at p, whose directories exist. When it fails, Remove cleans up; what is on the disk is the
+// caller's to remove.
+func Make(p Paths, o Options, dns *runtimeapi.DNSConfig) error {
 	if err := writeFiles(p, o, dns); err != nil {
-		return p, fmt.Errorf("make sandbox: %w", err)
+		return fmt.Errorf("make sandbox: %w", err)
 	}
 	if !o.HostIPC {
 		if err := os.Mkdir(p.Shm, 0o1777); err != nil {
-			return p, fmt.Errorf("make sandbox: %w", err)
+			return fmt.Errorf("make sandbox: %w", err)
 		}
 		if err := unix.Mount("shm", p.Shm, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size="+shmSize); err != nil {
-			return p, fmt.Errorf("make sandbox: mount shm: %w", err)
+			return fmt.Errorf("make sandbox: mount shm: %w", err)
 		}
 	}
 	if err := pin(p, o); err != nil {
-		return p, fmt.Errorf("make sandbox: %w", err)
+		return fmt.Errorf("make sandbox: %w", err)
 	}
-	return p, nil
+	return nil
 }
 
 func writeFiles(p Paths, o Options, dns *runtimeapi.DNSConfig) error {

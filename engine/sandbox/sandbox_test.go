@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"strings"
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -37,6 +38,21 @@ func TestCheckSysctls(t *testing.T) {
 		c.o.Sysctls = map[string]string{c.name: "1"}
 		if _, err := checkSysctls(c.o); (err == nil) != c.ok {
 			t.Errorf("%s with %+v: %v", c.name, c.o, err)
+		}
+	}
+}
+
+// What containers may write to is not in the volatile directory, which is the machine's memory; all else is.
+func TestWritableFilesAreOnDisk(t *testing.T) {
+	p := At("/run/s", "/var/s", Options{})
+	for name, at := range map[string]string{"resolv.conf": p.ResolvConf, "hostname": p.Hostname} {
+		if at != "/var/s/"+name {
+			t.Errorf("%s is at %s", name, at)
+		}
+	}
+	for _, at := range []string{p.Net, p.IPC, p.UTS, p.Shm, p.Empty} {
+		if !strings.HasPrefix(at, "/run/s/") {
+			t.Errorf("%s is on the disk", at)
 		}
 	}
 }

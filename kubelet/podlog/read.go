@@ -97,9 +97,23 @@ func (w *writer) put(l line) error {
 	return nil
 }
 
+// open opens a log for reading: a plain file, not what a link leads to. Who may read logs may not thereby read the node's
+// other files, should somebody have got a link into the logs' directory.
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+	}
+	return f, nil
+}
+
 // Read writes the log at path to out. Following goes on in the new file when the log is rotated.
 func Read(ctx context.Context, path string, out io.Writer, opts Options) error {
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err != nil {
 		return err
 	}
@@ -206,11 +220,11 @@ func rotated(f *os.File, path string) *os.File {
 	if err != nil {
 		return nil
 	}
-	b, err := os.Stat(path)
+	b, err := os.Lstat(path)
 	if err != nil || os.SameFile(a, b) {
 		return nil
 	}
-	next, err := os.Open(path)
+	next, err := open(path)
 	if err != nil {
 		return nil
 	}
