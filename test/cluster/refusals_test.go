@@ -179,7 +179,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("none", c.Dir, "tmpfs", 0, "size=400m"); err != nil {
+	if err := syscall.Mount("none", c.Dir, "tmpfs", 0, "size=400m,mode=700"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -241,7 +241,7 @@ func TestUpOnAFullDisk(t *testing.T) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("none", c.Dir, "tmpfs", 0, "size=2m"); err != nil {
+	if err := syscall.Mount("none", c.Dir, "tmpfs", 0, "size=2m,mode=700"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -252,7 +252,7 @@ func TestUpOnAFullDisk(t *testing.T) {
 	if e, ok := err.(*exec.ExitError); !ok || e.ExitCode() != 1 || !strings.Contains(out, "space") {
 		t.Errorf("it ends with %v and says:\n%s", err, out)
 	}
-	if err := syscall.Mount("none", c.Dir, "tmpfs", syscall.MS_REMOUNT, "size=400m"); err != nil {
+	if err := syscall.Mount("none", c.Dir, "tmpfs", syscall.MS_REMOUNT, "size=400m,mode=700"); err != nil {
 		t.Fatal(err)
 	}
 	c.up(t)
