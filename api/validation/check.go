@@ -179,7 +179,6 @@ type nameFunc = func(name string, prefix bool) []string
 var (
 	subdomain nameFunc = apivalidation.NameIsDNSSubdomain
 	label     nameFunc = apivalidation.NameIsDNSLabel
-	label1035 nameFunc = apivalidation.NameIsDNS1035Label
 	segment   nameFunc = path.ValidatePathSegmentName
 )
 
