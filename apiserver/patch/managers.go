@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,8 +22,15 @@ import (
 // for concurrent use.
 type Managers struct {
 	types managedfields.TypeConverter
+	sets  fieldSets
 	mu    sync.Mutex
-	all   map[managerKey]*managedfields.FieldManager
+	all   map[managerKey]*kindManager
+}
+
+// kindManager is the library's field manager of a kind and subresource, with what it leaves to others to own.
+type kindManager struct {
+	*managedfields.FieldManager
+	filter fieldpath.Filter
 }
 
 type managerKey struct {
@@ -32,10 +40,10 @@ type managerKey struct {
 
 // NewManagers returns an empty set. The merge schema of a kind is read when its first object is written.
 func NewManagers() *Managers {
-	return &Managers{all: map[managerKey]*managedfields.FieldManager{}, types: types.NewTypes()}
+	return &Managers{all: map[managerKey]*kindManager{}, types: types.NewTypes()}
 }
 
-func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.FieldManager, error) {
+func (m *Managers) of(row *api.Row, sub string, reset []string) (*kindManager, error) {
 	key := managerKey{row.GVK(), sub}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -43,20 +51,23 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*managedfields.
 		return fm, nil
 	}
 	gv := key.kind.GroupVersion()
+	k := &kindManager{}
 	var filter map[fieldpath.APIVersion]fieldpath.Filter
 	if len(reset) > 0 {
 		set := fieldpath.NewSet()
 		for _, p := range reset {
 			set.Insert(path(p))
 		}
-		filter = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): fieldpath.NewExcludeSetFilter(set)}
+		k.filter = fieldpath.NewExcludeSetFilter(set)
+		filter = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): k.filter}
 	}
-	fm, err := managedfields.NewDefaultFieldManager(m.types, versions{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
+	var err error
+	k.FieldManager, err = managedfields.NewDefaultFieldManager(m.types, versions{}, defaulter{}, creater{}, key.kind, gv, sub, filter)
 	if err != nil {
 		return nil, fmt.Errorf("make field manager of %s: %w", row.Resource, err)
 	}
-	m.all[key] = fm
-	return fm, nil
+	m.all[key] = k
+	return k, nil
 }
 
 // Update records what manager changed between live (nil on create) and obj in obj's managed fields. It never fails: an
@@ -70,7 +81,14 @@ func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj ru
 		live = row.New()
 		live.GetObjectKind().SetGroupVersionKind(row.GVK())
 	}
-	out, err := fm.Update(shallow(live), obj, manager)
+	done, err := m.track(row, sub, fm.filter, live, obj, manager, time.Now())
+	if done {
+		return obj
+	}
+	out := obj
+	if err == nil {
+		out, err = fm.Update(shallow(live), obj, manager)
+	}
 	if err != nil {
 		if m, err := meta.Accessor(obj); err == nil {
 			m.SetManagedFields(nil)

@@ -45,11 +45,10 @@ func misfit(value string, err error) error {
 }
 
 func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runtime.Object, []error, error) {
-	doc, err := json.Marshal(current)
-	if err != nil {
-		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
-	}
 	var strict []error
+	var change func(doc []byte) ([]byte, error)
+	var touched part
+	t, some := reflect.TypeOf(current).Elem(), false
 	if kind == types.JSONPatchType {
 		ops, err := jsonpatch.DecodePatch(body)
 		if err != nil {
@@ -58,24 +57,56 @@ func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runti
 		if len(ops) > maxOperations {
 			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
 		}
-		if doc, err = ops.Apply(doc); err != nil {
-			return nil, nil, unprocessable(err)
+		change = func(doc []byte) ([]byte, error) {
+			doc, err := ops.Apply(doc)
+			if err != nil {
+				return nil, unprocessable(err)
+			}
+			return doc, nil
 		}
+		some = touched.pointed(t, ops)
 	} else {
 		var v map[string]any
+		var err error
 		if strict, err = kjson.UnmarshalStrict(body, &v); err != nil {
 			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 		}
-		if doc, err = jsonpatch.MergePatch(doc, body); err != nil {
-			return nil, nil, apierrors.NewBadRequest(err.Error())
+		change = func(doc []byte) ([]byte, error) {
+			doc, err := jsonpatch.MergePatch(doc, body)
+			if err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+			return doc, nil
+		}
+		some = touched.named(t, nil, v)
+	}
+	if some {
+		if changed, more, err := changeJSON(touched.of(current), change); err == nil {
+			return touched.onto(current, changed), append(strict, more...), nil
 		}
 	}
-	obj := newLike(current)
-	more, err := kjson.UnmarshalStrict(doc, obj)
+	obj, more, err := changeJSON(current, change)
+	if err != nil {
+		return nil, nil, err
+	}
+	return obj, append(strict, more...), nil
+}
+
+// changeJSON returns a new object: o after a change of its JSON.
+func changeJSON(o runtime.Object, change func(doc []byte) ([]byte, error)) (runtime.Object, []error, error) {
+	doc, err := json.Marshal(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("patch %T: %w", o, err)
+	}
+	if doc, err = change(doc); err != nil {
+		return nil, nil, err
+	}
+	obj := newLike(o)
+	strict, err := kjson.UnmarshalStrict(doc, obj)
 	if err != nil {
 		return nil, nil, misfit(string(doc), err)
 	}
-	return obj, append(strict, more...), nil
+	return obj, strict, nil
 }
 
 func applyStrategic(current runtime.Object, body []byte) (runtime.Object, []error, error) {
@@ -84,25 +115,42 @@ func applyStrategic(current runtime.Object, body []byte) (runtime.Object, []erro
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
-	doc, err := runtime.DefaultUnstructuredConverter.ToUnstructured(current)
-	if err != nil {
-		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
+	var touched part
+	if touched.named(reflect.TypeOf(current).Elem(), nil, change) {
+		// the merge writes into the patch it is given
+		if changed, more, err := mergeStrategic(touched.of(current), runtime.DeepCopyJSON(change)); err == nil {
+			return touched.onto(current, changed), append(strict, more...), nil
+		}
 	}
-	obj := newLike(current)
+	obj, more, err := mergeStrategic(current, change)
+	if err != nil {
+		return nil, nil, err
+	}
+	return obj, append(strict, more...), nil
+}
+
+// mergeStrategic returns a new object: o after a strategic merge of change, which it uses up.
+func mergeStrategic(o runtime.Object, change map[string]any) (runtime.Object, []error, error) {
+	doc, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("patch %T: %w", o, err)
+	}
+	obj := newLike(o)
 	meta, err := strategicpatch.NewPatchMetaFromStruct(obj)
 	if err != nil {
-		return nil, nil, fmt.Errorf("patch %T: %w", current, err)
+		return nil, nil, fmt.Errorf("patch %T: %w", o, err)
 	}
 	merged, err := strategicpatch.StrategicMergeMapPatchUsingLookupPatchMeta(doc, change, meta)
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
+	var strict []error
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, obj, true); err != nil {
 		s, ok := runtime.AsStrictDecodingError(err)
 		if !ok {
 			return nil, nil, misfit(fmt.Sprintf("%+v", change), err)
 		}
-		strict = append(strict, s.Errors()...)
+		strict = s.Errors()
 	}
 	return obj, strict, nil
 }
