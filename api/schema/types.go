@@ -42,7 +42,7 @@ func NewTypes() *Types {
 // ObjectToTyped returns o, a Go struct or unstructured, as a typed value. The error of an object that does not fit its
 // schema names the fields; the one of an unknown kind is the library's.
 func (t *Types) ObjectToTyped(o runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
-	p, err := t.of(o.GetObjectKind().GroupVersionKind())
+	p, err := t.Of(o.GetObjectKind().GroupVersionKind())
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +74,8 @@ func unknown(o runtime.Object) (*typed.TypedValue, error) {
 	return none.ObjectToTyped(o)
 }
 
-// of returns the type of a kind, nil when there is none.
-func (t *Types) of(gvk schema.GroupVersionKind) (*typed.ParseableType, error) {
+// Of returns the type of a kind, nil when there is none. It is shared: read only.
+func (t *Types) Of(gvk schema.GroupVersionKind) (*typed.ParseableType, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p := t.kinds[gvk]; p != nil {

@@ -3,6 +3,7 @@ package patch
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // Managers records who owns which fields: one library field manager per kind and subresource, made on first use. Safe
 // for concurrent use.
 type Managers struct {
-	types managedfields.TypeConverter
+	types *types.Types
 	sets  fieldSets
 	mu    sync.Mutex
 	all   map[managerKey]*kindManager
@@ -31,6 +32,7 @@ type Managers struct {
 type kindManager struct {
 	*managedfields.FieldManager
 	filter fieldpath.Filter
+	plan   *node // of what a creator owns; nil if only the library knows
 }
 
 type managerKey struct {
@@ -66,6 +68,11 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*kindManager, e
 	if err != nil {
 		return nil, fmt.Errorf("make field manager of %s: %w", row.Resource, err)
 	}
+	if p, err := m.types.Of(key.kind); err == nil && p != nil && sub == "" {
+		if plan, err := planOf(reflect.TypeOf(row.New()).Elem(), p, append(slices.Clone(reset), unownedPaths...)); err == nil {
+			k.plan = plan
+		}
+	}
 	m.all[key] = k
 	return k, nil
 }
@@ -78,6 +85,9 @@ func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj ru
 		return obj
 	}
 	if live == nil {
+		if fm.plan != nil && m.first(fm.plan, row, obj, manager, time.Now()) {
+			return obj
+		}
 		live = row.New()
 		live.GetObjectKind().SetGroupVersionKind(row.GVK())
 	}

@@ -22,7 +22,8 @@ type part [][]int
 type member struct {
 	index []int
 	// inner is the struct type a patch of the field is looked into; nil for a field that is taken whole.
-	inner reflect.Type
+	inner     reflect.Type
+	omitEmpty bool
 }
 
 var memberTables sync.Map // reflect.Type → map[string]member
@@ -39,11 +40,12 @@ func members(t reflect.Type) map[string]member {
 		switch {
 		case f.Type.Kind() == reflect.Struct && (options == "inline" || f.Anonymous && name == ""):
 			for inner, m := range members(f.Type) {
-				out[inner] = member{append([]int{i}, m.index...), m.inner}
+				m.index = append([]int{i}, m.index...)
+				out[inner] = m
 			}
 		case name == "" || name == "-" || !f.IsExported():
 		default:
-			m := member{index: []int{i}}
+			m := member{index: []int{i}, omitEmpty: strings.Contains(options, "omitempty")}
 			if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshaler) {
 				m.inner = f.Type
 			}

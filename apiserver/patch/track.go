@@ -47,11 +47,7 @@ func (m *Managers) track(row *api.Row, sub string, filter fieldpath.Filter, live
 	if !ok {
 		return false, nil
 	}
-	self := metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: version,
-		Subresource: sub, FieldsType: "FieldsV1"}
-	if manager == "" {
-		self.Manager = "unknown"
-	}
+	self := entryOf(row, sub, manager)
 	if len(owners) == 0 && was.GetUID() != "" { // an object whose fields nobody owns stays like that until it is applied
 		is.SetManagedFields(nil)
 		return true, nil
@@ -173,15 +169,45 @@ func hand(owners []owner, self *metav1.ManagedFieldsEntry, diff *typed.Compariso
 	return kept, err
 }
 
-// unowned are the fields that nobody owns: who may write them is not a question of managers.
-var unowned = fieldpath.NewSet(
-	fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("kind"), fieldpath.MakePathOrDie("metadata"),
-	fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("metadata", "namespace"),
-	fieldpath.MakePathOrDie("metadata", "creationTimestamp"), fieldpath.MakePathOrDie("metadata", "selfLink"),
-	fieldpath.MakePathOrDie("metadata", "uid"), fieldpath.MakePathOrDie("metadata", "clusterName"),
-	fieldpath.MakePathOrDie("metadata", "generation"), fieldpath.MakePathOrDie("metadata", "managedFields"),
-	fieldpath.MakePathOrDie("metadata", "resourceVersion"),
-)
+// unownedPaths are the fields that nobody owns: who may write them is not a question of managers.
+var unownedPaths = []string{"apiVersion", "kind", "metadata.name", "metadata.namespace", "metadata.creationTimestamp", "metadata.selfLink",
+	"metadata.uid", "metadata.clusterName", "metadata.generation", "metadata.managedFields", "metadata.resourceVersion"}
+
+var unowned = func() *fieldpath.Set {
+	s := fieldpath.NewSet(path("metadata"))
+	for _, p := range unownedPaths {
+		s.Insert(path(p))
+	}
+	return s
+}()
+
+// first records manager as the one who made obj; false when the library has to.
+func (m *Managers) first(plan *node, row *api.Row, obj runtime.Object, manager string, now time.Time) bool {
+	is, err := meta.Accessor(obj)
+	if err != nil || is.GetManagedFields() != nil {
+		return false
+	}
+	fields, ok := firstFields(plan, obj)
+	if !ok {
+		return false
+	}
+	if fields == nil {
+		return true
+	}
+	e := entryOf(row, "", manager)
+	e.FieldsV1, e.Time = fields, &metav1.Time{Time: now.UTC().Truncate(time.Second)}
+	is.SetManagedFields([]metav1.ManagedFieldsEntry{e})
+	return true
+}
+
+// entryOf returns the entry of a manager that updates, without fields and time.
+func entryOf(row *api.Row, sub, manager string) metav1.ManagedFieldsEntry {
+	if manager == "" {
+		manager = "unknown"
+	}
+	return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate,
+		APIVersion: row.GVK().GroupVersion().String(), Subresource: sub, FieldsType: "FieldsV1"}
+}
 
 func fieldsOf(s *fieldpath.Set) (*metav1.FieldsV1, error) {
 	raw, err := s.ToJSON()
