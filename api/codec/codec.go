@@ -45,25 +45,54 @@ func Body(obj runtime.Object) ([]byte, error) {
 
 // Envelope puts the kind and version of gvk around protobuf bodies, which are concatenated.
 func Envelope(gvk schema.GroupVersionKind, bodies ...[]byte) []byte {
-	apiVersion := gvk.GroupVersion().String()
 	size := 0
 	for _, b := range bodies {
 		size += len(b)
 	}
-	out := make([]byte, 0, size+len(apiVersion)+len(gvk.Kind)+32)
+	return AppendEnvelope(make([]byte, 0, EnvelopeLen(gvk, size)), gvk, bodies...)
+}
+
+// EnvelopeLen returns the length of an envelope around size bytes.
+func EnvelopeLen(gvk schema.GroupVersionKind, size int) int {
+	tm := typeMetaLen(gvk)
+	return len(magic) + 1 + uvarintLen(tm) + tm + 1 + uvarintLen(size) + size + len(envelopeEnd)
+}
+
+func typeMetaLen(gvk schema.GroupVersionKind) int {
+	v := len(gvk.Version)
+	if gvk.Group != "" {
+		v += len(gvk.Group) + 1
+	}
+	return v + len(gvk.Kind) + 2 + uvarintLen(v) + uvarintLen(len(gvk.Kind))
+}
+
+// envelopeEnd is contentEncoding and contentType, empty, as upstream writes them.
+var envelopeEnd = []byte{0x1a, 0, 0x22, 0}
+
+// AppendEnvelope is Envelope at the end of out.
+func AppendEnvelope(out []byte, gvk schema.GroupVersionKind, bodies ...[]byte) []byte {
+	size := 0
+	for _, b := range bodies {
+		size += len(b)
+	}
 	out = append(out, magic...)
-	tm := len(apiVersion) + len(gvk.Kind) + 2 + uvarintLen(len(apiVersion)) + uvarintLen(len(gvk.Kind))
 	out = append(out, 0x0a) // Unknown.typeMeta
-	out = binary.AppendUvarint(out, uint64(tm))
-	out = appendString(out, 0x0a, apiVersion)
+	out = binary.AppendUvarint(out, uint64(typeMetaLen(gvk)))
+	out = append(out, 0x0a) // TypeMeta.apiVersion
+	if gvk.Group != "" {
+		out = binary.AppendUvarint(out, uint64(len(gvk.Group)+1+len(gvk.Version)))
+		out = append(append(out, gvk.Group...), '/')
+	} else {
+		out = binary.AppendUvarint(out, uint64(len(gvk.Version)))
+	}
+	out = append(out, gvk.Version...)
 	out = appendString(out, 0x12, gvk.Kind)
 	out = append(out, 0x12) // Unknown.raw
 	out = binary.AppendUvarint(out, uint64(size))
 	for _, b := range bodies {
 		out = append(out, b...)
 	}
-	out = append(out, 0x1a, 0, 0x22, 0) // contentEncoding and contentType, empty, as upstream writes them
-	return out
+	return append(out, envelopeEnd...)
 }
 
 func appendString(out []byte, tag byte, s string) []byte {

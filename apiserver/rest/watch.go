@@ -3,8 +3,10 @@ package rest
 import (
 	"context"
 	"encoding/binary"
+	"math/bits"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,8 +59,8 @@ func (x *exchange) watch() error {
 }
 
 func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http.ResponseController) error {
-	var buf []byte
 	first := true
+	var pace pace
 	for {
 		changes, err := from.Next(ctx)
 		if err != nil {
@@ -69,20 +71,72 @@ func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http
 			}
 			return nil
 		}
-		buf = buf[:0]
-		for i := range changes {
-			if buf, err = x.appendChange(buf, &changes[i], &first); err != nil {
-				x.Log.Error("watch event not encoded", "resource", x.row.Resource, "err", err)
-				return nil
+		if !x.send(changes, &first) || flush.Flush() != nil {
+			return nil
+		}
+		if wait := pace.after(time.Now()); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
 			}
 		}
-		if _, err := x.w.Write(buf); err != nil {
-			return nil
+	}
+}
+
+// buffers are for what is being written: ten thousand watchers that wait hold none.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// writeAt is the size in bytes from which a part of many changes is written, so that no buffer holds a whole collection.
+const writeAt = 64 << 10
+
+// send writes changes; false if the client is gone or one cannot be encoded.
+func (x *exchange) send(changes []resource.Change, first *bool) bool {
+	kept := buffers.Get().(*[]byte)
+	buf := (*kept)[:0]
+	defer func() {
+		if cap(buf) <= 2*writeAt {
+			*kept = buf
+			buffers.Put(kept)
 		}
-		if flush.Flush() != nil {
-			return nil
+	}()
+	var err error
+	for i := range changes {
+		if buf, err = x.appendChange(buf, &changes[i], first); err != nil {
+			x.Log.Error("watch event not encoded", "resource", x.row.Resource, "err", err)
+			return false
+		}
+		if len(buf) >= writeAt || i == len(changes)-1 {
+			if _, err := x.w.Write(buf); err != nil {
+				return false
+			}
+			buf = buf[:0]
 		}
 	}
+	return true
+}
+
+// pace makes a busy watch write many changes at once. What a write costs is mostly not the bytes, and a client that gets
+// hundreds of changes in a second is not helped by getting each at once; one that gets few is never made to wait.
+type pace struct {
+	since  time.Time // when the window began
+	writes int       // in it
+}
+
+const (
+	paceWindow = 100 * time.Millisecond
+	paceFree   = 16 // writes in a window that are not held back
+	paceWait   = 10 * time.Millisecond
+)
+
+// after counts a write that ended at now and returns how long to leave the next one to gather changes.
+func (p *pace) after(now time.Time) time.Duration {
+	if now.Sub(p.since) > paceWindow {
+		p.since, p.writes = now, 0
+	}
+	if p.writes++; p.writes <= paceFree {
+		return 0
+	}
+	return paceWait
 }
 
 func (x *exchange) errorFrame(err error) ([]byte, error) {
@@ -94,7 +148,18 @@ func (x *exchange) errorFrame(err error) ([]byte, error) {
 	return x.frame(nil, watch.Error, b), nil
 }
 
+// appendChange appends a change as its watcher is told of it.
 func (x *exchange) appendChange(buf []byte, c *resource.Change, first *bool) ([]byte, error) {
+	plain := x.acc.As == "" && x.row.Stored.Empty()
+	if plain && c.Type != watch.Bookmark && c.Revision == 0 && x.acc.MediaType == codec.Protobuf {
+		body, err := resource.ProtoBody(c.Record)
+		if err != nil {
+			return buf, err
+		}
+		gvk := x.row.GVK()
+		buf = frameHead(buf, c.Type, codec.EnvelopeLen(gvk, len(body)))
+		return codec.AppendEnvelope(buf, gvk, body), nil
+	}
 	b, err := x.changeBytes(c, first)
 	if err != nil {
 		return buf, err
@@ -139,12 +204,19 @@ func (x *exchange) frame(buf []byte, kind watch.EventType, object []byte) []byte
 		buf = append(buf, object...)
 		return append(buf, '}', '\n')
 	}
-	// WatchEvent{type = 1: string, object = 2: RawExtension{raw = 1: bytes}}
-	inner := binary.AppendUvarint([]byte{0x0a}, uint64(len(object)))
-	head := append(binary.AppendUvarint([]byte{0x0a}, uint64(len(kind))), kind...)
-	head = binary.AppendUvarint(append(head, 0x12), uint64(len(inner)+len(object)))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(head)+len(inner)+len(object)))
-	buf = append(buf, head...)
-	buf = append(buf, inner...)
-	return append(buf, object...)
+	return append(frameHead(buf, kind, len(object)), object...)
 }
+
+// frameHead appends what comes before the object, of size bytes, in a watch event as protobuf: the length of the message,
+// then WatchEvent{type = 1: string, object = 2: RawExtension{raw = 1: bytes}} up to those bytes.
+func frameHead(buf []byte, kind watch.EventType, size int) []byte {
+	inner := 1 + uvarintLen(size) + size
+	message := 1 + uvarintLen(len(kind)) + len(kind) + 1 + uvarintLen(inner) + inner
+	buf = binary.BigEndian.AppendUint32(buf, uint32(message))
+	buf = binary.AppendUvarint(append(buf, 0x0a), uint64(len(kind)))
+	buf = append(buf, kind...)
+	buf = binary.AppendUvarint(append(buf, 0x12), uint64(inner))
+	return binary.AppendUvarint(append(buf, 0x0a), uint64(size))
+}
+
+func uvarintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
