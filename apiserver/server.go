@@ -24,6 +24,7 @@ import (
 	"karve/apiserver/authn"
 	"karve/apiserver/authz"
 	"karve/apiserver/discovery"
+	"karve/apiserver/h2"
 	"karve/apiserver/openapi"
 	"karve/apiserver/resource"
 	"karve/apiserver/rest"
@@ -148,6 +149,7 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 	}()
 	srv := &http.Server{Handler: s, TLSConfig: s.tls(serving), ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return run }}
+	h2.Attach(srv, s.log)
 	go s.compact(run)
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(l, "", "") }()
