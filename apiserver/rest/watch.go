@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"karve/api/codec"
+	"karve/apiserver/fairness"
 	"karve/apiserver/resource"
 )
 
@@ -61,7 +62,11 @@ func (x *exchange) watch() error {
 func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http.ResponseController) error {
 	first := true
 	var pace pace
-	for {
+	for begun := false; ; {
+		if !begun && !from.Initial() {
+			fairness.Begun(ctx)
+			begun = true
+		}
 		changes, err := from.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -124,8 +129,8 @@ type pace struct {
 
 const (
 	paceWindow = 100 * time.Millisecond
-	paceFree   = 16 // writes in a window that are not held back
-	paceWait   = 10 * time.Millisecond
+	paceFree   = 4 // writes in a window that are not held back
+	paceWait   = 15 * time.Millisecond
 )
 
 // after counts a write that ended at now and returns how long to leave the next one to gather changes.

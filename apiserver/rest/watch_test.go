@@ -1,76 +1,224 @@
 package rest
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
 
-	corev1 "k8s.io/api/core/v1"
-
-	"karve/api/codec"
+	"karve/api"
+	"karve/apiserver/authn"
+	"karve/apiserver/request"
 )
 
-func TestPaceLeavesAQuietWatchAlone(t *testing.T) {
-	now := time.Unix(100, 0)
-	var p pace
-	for range 50 {
-		if d := p.after(now); d != 0 {
-			t.Fatalf("a watch with a change every 20 ms has to wait %v", d)
+// stream is an answer that is read while it is written.
+type stream struct {
+	http.ResponseWriter
+	io.Writer
+}
+
+func (s stream) Write(b []byte) (int, error) { return s.Writer.Write(b) }
+func (s stream) Flush()                      {}
+
+// watch opens a watch, and returns what is written to it until the test ends it.
+func (e *edge) watch(target, accept string) (w *httptest.ResponseRecorder, body io.Reader, end func()) {
+	e.t.Helper()
+	ctx, cancel := context.WithCancel(e.t.Context())
+	r := httptest.NewRequestWithContext(ctx, "GET", target, nil)
+	r.Header.Set("Accept", accept)
+	w = httptest.NewRecorder()
+	from, to := io.Pipe()
+	var done sync.WaitGroup
+	done.Go(func() {
+		e.Serve(stream{w, to}, r, request.Parse(r), &authn.User{Name: "test"})
+		to.Close()
+	})
+	end = sync.OnceFunc(func() { cancel(); from.Close(); done.Wait() })
+	e.t.Cleanup(end)
+	return w, from, end
+}
+
+// events reads n JSON events as "TYPE name".
+func events(t *testing.T, d *json.Decoder, n int) string {
+	t.Helper()
+	var out []string
+	for range n {
+		var e struct {
+			Type   string
+			Object struct {
+				Kind     string
+				Metadata metav1.ObjectMeta
+				Code     int
+			}
 		}
-		now = now.Add(20 * time.Millisecond)
-	}
-	held := 0
-	for range 100 {
-		d := p.after(now)
-		if d > 0 {
-			held++
+		if err := d.Decode(&e); err != nil {
+			t.Fatalf("after %v: %v", out, err)
 		}
-		now = now.Add(time.Millisecond + d)
+		out = append(out, strings.TrimSpace(e.Type+" "+e.Object.Kind+" "+e.Object.Metadata.Name))
 	}
-	if held < 20 {
-		t.Errorf("a watch with a change every millisecond was held back %d times of 100", held)
+	return strings.Join(out, ", ")
+}
+
+func TestWatch(t *testing.T) {
+	e := newEdge(t)
+	e.create("a")
+	_, body, end := e.watch(cms+"?watch=1", "application/json")
+	d := json.NewDecoder(body)
+	if got := events(t, d, 1); got != "ADDED ConfigMap a" {
+		t.Errorf("first: %s", got)
 	}
-	if d := p.after(now.Add(time.Second)); d != 0 {
-		t.Errorf("after a quiet second a change has to wait %v", d)
+	e.create("b")
+	e.must(200, "PATCH", cms+"/a", `{"data":{"k":"2"}}`, "Content-Type: application/merge-patch+json")
+	e.must(200, "DELETE", cms+"/a", "")
+	if got, want := events(t, d, 3), "ADDED ConfigMap b, MODIFIED ConfigMap a, DELETED ConfigMap a"; got != want {
+		t.Errorf("then: %s, want %s", got, want)
+	}
+	end()
+
+	from := into[corev1.ConfigMapList](t, e.must(200, "GET", cms, "")).ResourceVersion
+	e.create("c")
+	_, body, end = e.watch(cms+"?watch=1&resourceVersion="+from, "application/json")
+	if got := events(t, json.NewDecoder(body), 1); got != "ADDED ConfigMap c" {
+		t.Errorf("from %s: %s", from, got)
+	}
+	end()
+
+	_, body, end = e.watch(cms+"?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", "application/json")
+	d = json.NewDecoder(body)
+	if got, want := events(t, d, 2), "ADDED ConfigMap b, ADDED ConfigMap c"; got != want {
+		t.Errorf("initial: %s, want %s", got, want)
+	}
+	var mark struct {
+		Type   string
+		Object corev1.ConfigMap
+	}
+	if err := d.Decode(&mark); err != nil || mark.Type != "BOOKMARK" || mark.Object.Annotations[metav1.InitialEventsAnnotationKey] != "true" || mark.Object.ResourceVersion == "" {
+		t.Errorf("bookmark: %v %+v", err, mark)
+	}
+	end()
+
+	_, body, end = e.watch("/api/v1/watch/namespaces/n/configmaps/c", "application/json")
+	if got := events(t, json.NewDecoder(body), 1); got != "ADDED ConfigMap c" {
+		t.Errorf("the old form: %s", got)
+	}
+	end()
+}
+
+// TestWatchEnds checks that a watch ends by its timeout, and that one that fell behind is told so.
+func TestWatchEnds(t *testing.T) {
+	e := newEdge(t)
+	e.create("a")
+	_, body, end := e.watch(cms+"?watch=1&timeoutSeconds=1", "application/json")
+	defer end()
+	d := json.NewDecoder(body)
+	events(t, d, 1)
+	done := make(chan error, 1)
+	go func() { var x any; done <- d.Decode(&x) }()
+	select {
+	case err := <-done:
+		if err != io.EOF {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+	}
+	revision := into[corev1.ConfigMapList](t, e.must(200, "GET", cms, "")).ResourceVersion
+	e.create("b", "c")
+	e.Door.Store().Compact(e.Door.Store().Revision())
+	if st := status(t, e.must(http.StatusGone, "GET", cms+"?watch=1&resourceVersion="+revision, "")); st.Reason != metav1.StatusReasonExpired {
+		t.Errorf("too old: %+v", st)
 	}
 }
 
-func TestFrameHeadIsAWatchEvent(t *testing.T) {
-	gvk := schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
-	for _, size := range []int{0, 1, 100, 127, 128, 300, 20000} {
-		body := make([]byte, size)
-		object := codec.Envelope(gvk, body)
-		if len(object) != codec.EnvelopeLen(gvk, size) {
-			t.Errorf("an envelope around %d bytes has %d, said %d", size, len(object), codec.EnvelopeLen(gvk, size))
-		}
-		frame := append(frameHead(nil, watch.Modified, len(object)), object...)
-		if n := int(frame[0])<<24 | int(frame[1])<<16 | int(frame[2])<<8 | int(frame[3]); n != len(frame)-4 {
-			t.Errorf("frame of %d bytes says it has %d", len(frame)-4, n)
-		}
-		var e metav1.WatchEvent
-		if err := e.Unmarshal(frame[4:]); err != nil {
+func TestWatchForms(t *testing.T) {
+	e := newEdge(t)
+	e.create("a", "b")
+	w, body, end := e.watch(cms+"?watch=1", proto)
+	r := protobuf.LengthDelimitedFramer.NewFrameReader(io.NopCloser(body))
+	raw := protobuf.NewRawSerializer(api.Scheme(), api.Scheme())
+	for _, name := range []string{"a", "b"} {
+		buf := make([]byte, 1<<16)
+		n, err := r.Read(buf)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Type != "MODIFIED" || string(e.Object.Raw) != string(object) {
-			t.Errorf("read back as %q with %d bytes", e.Type, len(e.Object.Raw))
+		ev := &metav1.WatchEvent{}
+		if _, _, err := raw.Decode(buf[:n], nil, ev); err != nil {
+			t.Fatal(err)
+		}
+		o, _, err := protobuf.NewSerializer(api.Scheme(), api.Scheme()).Decode(ev.Object.Raw, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cm, ok := o.(*corev1.ConfigMap); !ok || cm.Name != name || ev.Type != "ADDED" {
+			t.Errorf("%s %T", ev.Type, o)
 		}
 	}
+	end()
+	if got := w.Result().Header.Get("Content-Type"); got != proto+";stream=watch" {
+		t.Errorf("content type %q", got)
+	}
+
+	w, body, end = e.watch(cms+"?watch=1", "application/json;as=Table;g=meta.k8s.io;v=v1")
+	d := json.NewDecoder(body)
+	for i := range 2 {
+		var ev struct{ Object metav1.Table }
+		if err := d.Decode(&ev); err != nil {
+			t.Fatal(err)
+		}
+		if len(ev.Object.Rows) != 1 || (len(ev.Object.ColumnDefinitions) > 0) != (i == 0) {
+			t.Errorf("table %d has %d rows and %d columns", i, len(ev.Object.Rows), len(ev.Object.ColumnDefinitions))
+		}
+	}
+	end()
+	if got := w.Result().Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("content type %q", got)
+	}
+
+	_, body, end = e.watch(cms+"?watch=1", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+	if got := events(t, json.NewDecoder(body), 1); got != "ADDED PartialObjectMetadata a" {
+		t.Errorf("metadata: %s", got)
+	}
+	end()
 }
 
-// BenchmarkFrame is what a watcher pays for one event, apart from writing it.
-func BenchmarkFrame(b *testing.B) {
-	gvk := schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
-	body, err := codec.Body(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: map[string]string{"a": string(make([]byte, 1500))}}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	buf := make([]byte, 0, 1<<16)
-	b.ReportAllocs()
-	for range b.N {
-		buf = frameHead(buf[:0], watch.Modified, codec.EnvelopeLen(gvk, len(body)))
-		buf = codec.AppendEnvelope(buf, gvk, body)
-	}
+// FuzzFrame writes watch events as protobuf and reads them with the library clients have.
+func FuzzFrame(f *testing.F) {
+	f.Add("ADDED", []byte("object"))
+	f.Add("", []byte{})
+	f.Add(strings.Repeat("x", 200), bytes.Repeat([]byte{0x12, 0xff}, 100))
+	f.Fuzz(func(t *testing.T, kind string, object []byte) {
+		x := &exchange{}
+		x.acc.MediaType = proto
+		frames := x.frame(x.frame(nil, "first", object), watch.EventType(kind), object)
+		r := protobuf.LengthDelimitedFramer.NewFrameReader(io.NopCloser(bytes.NewReader(frames)))
+		for _, want := range []string{"first", kind} {
+			buf := make([]byte, len(frames))
+			n, err := r.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ev := &metav1.WatchEvent{}
+			if err := ev.Unmarshal(buf[:n]); err != nil {
+				t.Fatal(err)
+			}
+			if ev.Type != want || !bytes.Equal(ev.Object.Raw, object) {
+				t.Fatalf("%q %q came as %q %q", want, object, ev.Type, ev.Object.Raw)
+			}
+		}
+		if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("something follows: %v", err)
+		}
+	})
 }
