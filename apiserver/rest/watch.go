@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"karve/api/codec"
-	"karve/apiserver/fairness"
 	"karve/apiserver/resource"
 )
 
@@ -62,11 +61,7 @@ func (x *exchange) watch() error {
 func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http.ResponseController) error {
 	first := true
 	var pace pace
-	for begun := false; ; {
-		if !begun && !from.Initial() {
-			fairness.Begun(ctx)
-			begun = true
-		}
+	for {
 		changes, err := from.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
