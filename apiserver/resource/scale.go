@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -42,7 +43,8 @@ func selectorText(s *metav1.LabelSelector) string {
 
 // scaleRow is the row of a Scale, which is served below others only.
 var scaleRow = sync.OnceValue(func() *api.Row {
-	return &api.Row{Group: asv1.GroupName, Version: "v1", Resource: "scales", Kind: "Scale", Namespaced: true}
+	return &api.Row{Group: asv1.GroupName, Version: "v1", Resource: "scales", Kind: "Scale", Namespaced: true,
+		New: func() runtime.Object { return &asv1.Scale{} }}
 })
 
 // scaleFields turns an object's managed fields into those of its Scale and back.
