@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -18,10 +19,11 @@ import (
 
 	"karve/apiserver/admission"
 	"karve/apiserver/authz"
+	"karve/apiserver/loops"
 	"karve/client"
 )
 
-// bootstrap writes the objects that every cluster has: system namespaces, default roles, priority classes, the API
+// bootstrap writes the objects that every cluster has: system namespaces, default roles, flow schemas, priority classes, the API
 // server's own Service with its endpoints, and the Service of the cluster's DNS. Each is only added or brought up to date.
 func (s *Server) bootstrap(ctx context.Context) error {
 	t := s.transport(loopback, "kube-apiserver", false)
@@ -40,12 +42,18 @@ func (s *Server) bootstrap(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.fair.Ensure(ctx); err != nil {
+		return err
+	}
 	for _, pc := range admission.SystemPriorityClasses() {
 		if err := ensure(ctx, t, pc, nil); err != nil {
 			return err
 		}
 	}
 	if err := ensure(ctx, t, &netv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: netv1.ServiceCIDRSpec{CIDRs: []string{s.opts.ServiceCIDR.String()}}}, nil); err != nil {
+		return err
+	}
+	if err := loops.RangeReady(ctx, t, time.Now()); err != nil {
 		return err
 	}
 	return s.bootstrapServices(ctx, t)

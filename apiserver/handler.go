@@ -10,13 +10,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	flowv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"karve/apiserver/advice"
 	"karve/apiserver/authn"
 	"karve/apiserver/authz"
+	"karve/apiserver/fairness"
 	"karve/apiserver/request"
 	"karve/apiserver/resource"
 	"karve/apiserver/rest"
@@ -25,8 +28,12 @@ import (
 // requestTimeout bounds every request that is not a stream, as upstream's default does.
 const requestTimeout = time.Minute
 
-// ServeHTTP takes one request through authentication and authorization to what serves it.
+// ServeHTTP takes one request through authentication, its turn among the others, and authorization to what serves it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := request.Parse(r)
+	track := s.requests.Begin(w, r, info, streams(info))
+	defer track.End()
+	w = track
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
@@ -36,14 +43,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			rest.WriteError(w, r, apierrors.NewInternalError(errors.New("the server broke on this request; its log says where")))
 		}
 	}()
-	w.Header().Set("Audit-Id", uuid.NewString())
-	info := request.Parse(r)
+	w.Header().Set("Audit-Id", auditID(r))
 	user, err := s.authenticate(r, info)
 	if err != nil {
-		rest.WriteError(w, r, err)
-		return
-	}
-	if err := s.authorize(r, info, user); err != nil {
 		rest.WriteError(w, r, err)
 		return
 	}
@@ -57,7 +59,45 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
+	if !streams(info) || info.Verb == "watch" {
+		track.Waiting()
+		turn, err := s.fair.Admit(w, r, info, user)
+		track.Waited()
+		if err != nil {
+			if !errors.Is(err, context.Canceled) { // the client is gone
+				rest.WriteError(w, r, err)
+			}
+			return
+		}
+		defer turn.Done()
+		if info.Verb == "watch" {
+			r = r.WithContext(fairness.With(r.Context(), turn))
+		}
+	}
+	if err := s.authorize(r, info, user); err != nil {
+		rest.WriteError(w, r, err)
+		return
+	}
 	s.route(w, r, info, user)
+	if info.Group == flowv1.GroupName && mutates(info.Verb) {
+		s.fair.Settle(r.Context())
+	}
+}
+
+// auditID is what a request is to be found by: the id that its client gave it, or a new one.
+func auditID(r *http.Request) string {
+	if id := r.Header.Get("Audit-Id"); id != "" {
+		return id
+	}
+	return uuid.NewString()
+}
+
+func mutates(verb string) bool {
+	switch verb {
+	case "create", "update", "patch", "delete", "deletecollection":
+		return true
+	}
+	return false
 }
 
 // timeoutOf returns how long a request may take: what it asks for, and no longer than any.
@@ -134,7 +174,7 @@ func (s *Server) mayImpersonate(ctx context.Context, user, want *authn.User) err
 	ask := func(a authz.Attributes) error {
 		a.User, a.Verb, a.ResourceRequest, a.Version = user, "impersonate", true, "v1"
 		if d, reason, _ := s.authz.Authorize(ctx, &a); d != authz.Allow {
-			return authz.Forbidden(&a, reason)
+			return s.ruled(ctx, &a, authz.Forbidden(&a, reason))
 		}
 		return nil
 	}
@@ -176,7 +216,27 @@ func (s *Server) authorize(r *http.Request, i *request.Info, user *authn.User) e
 	} else if openPath(i.Path) && !s.opts.Anonymous {
 		return nil
 	}
-	return s.decide(r.Context(), a)
+	if err := s.decide(r.Context(), a); err != nil {
+		return s.ruled(r.Context(), a, err)
+	}
+	return nil
+}
+
+// ruled adds to a refusal the rule that would have allowed the request, and to those who may list cluster roles which of
+// them have it. Nodes are judged by what runs on them, which no rule says.
+func (s *Server) ruled(ctx context.Context, a *authz.Attributes, err error) error {
+	if _, node := authz.NodeName(a.User); node || a.User == nil {
+		return err
+	}
+	ask := advice.Access{User: a.User.Name, Verb: a.Verb, Namespace: a.Namespace, Group: a.Group, Resource: a.Resource, Subresource: a.Subresource, Name: a.Name}
+	if !a.ResourceRequest {
+		ask = advice.Access{User: a.User.Name, Verb: a.Verb, Path: a.Path}
+	}
+	list := authz.Attributes{User: a.User, Verb: "list", ResourceRequest: true, Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}
+	if d, _, _ := s.authz.Authorize(ctx, &list); d == authz.Allow {
+		ask.Roles = s.rbac.Granting(a, 3)
+	}
+	return advice.Add(err, ask.Rule())
 }
 
 func (s *Server) decide(ctx context.Context, a *authz.Attributes) error {
@@ -194,6 +254,11 @@ func (s *Server) decide(ctx context.Context, a *authz.Attributes) error {
 func (s *Server) check(ctx context.Context, user *authn.User, verb string, c *resource.Call, list *metav1.ListOptions) error {
 	return s.decide(ctx, &authz.Attributes{User: user, Verb: verb, ResourceRequest: true, Namespace: c.Namespace, Group: c.Row.Group, Version: c.Row.Version,
 		Resource: c.Row.Resource, Subresource: c.Sub, Name: oneName(c.Name, list.FieldSelector), FieldSelector: list.FieldSelector})
+}
+
+// may answers for the edge whether the user of a call may do verb to its object as well.
+func (s *Server) may(ctx context.Context, verb string, c *resource.Call) bool {
+	return s.check(ctx, c.User, verb, c, &metav1.ListOptions{}) == nil
 }
 
 // oneName is the name a request is about: a collection narrowed down to one name counts as that object.
@@ -216,12 +281,12 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, i *request.Info, 
 		s.rest.Serve(w, r, i, user)
 	case s.disco.Serve(w, r):
 	case s.api.Serve(w, r):
-	case s.serveHealth(w, r):
+	case s.health.Serve(w, r):
 	case s.serveOther(w, r, i):
 	case s.disco.Group(i.Path):
-		rest.WriteError(w, r, rest.NotFound())
+		rest.WriteError(w, r, rest.NoPath(i))
 	default:
-		http.Error(w, "404 page not found", http.StatusNotFound)
+		rest.PlainNotFound(w, i)
 	}
 }
 
@@ -242,14 +307,18 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, i *request.I
 		w.Header().Set("Content-Type", "application/jwk-set+json")
 		w.Header().Set("Cache-Control", "public, max-age=3600")
 		_, _ = w.Write(s.tokens.JWKS())
+	case "/statusz":
+		s.serveStatusz(w, r)
+	case "/flagz":
+		s.serveFlagz(w, r)
 	case "/metrics":
-		s.serveMetrics(w)
+		s.serveMetrics(w, r)
 	case "/metrics/slis":
-		s.serveHealthMetrics(w)
+		s.serveHealthMetrics(w, r)
 	case "":
-		s.servePaths(w, r)
+		s.servePaths(w)
 	default:
-		return s.servePprof(w, r)
+		return s.fair.Serve(w, r) || s.servePprof(w, r)
 	}
 	return true
 }

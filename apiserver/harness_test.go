@@ -23,13 +23,13 @@ import (
 // running is a server of a test, on a port of its own, with an administrator's connection to it.
 type running struct {
 	*Server
-	t    *testing.T
+	t    testing.TB
 	url  string
 	http *http.Client
 }
 
 // start runs a server over an empty store until the test ends.
-func start(t *testing.T) *running {
+func start(t testing.TB) *running {
 	t.Helper()
 	ca, err := pki.Open(t.TempDir())
 	if err != nil {

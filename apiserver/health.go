@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
@@ -10,82 +9,25 @@ import (
 	"strings"
 
 	"karve/api"
+	"karve/apiserver/health"
 )
 
-// checks are the names that health endpoints know, in upstream's terms where the part exists here.
-var checks = []string{"ping", "log", "etcd", "informer-sync", "poststarthook/start-apiserver-admission-initializer", "poststarthook/rbac/bootstrap-roles",
-	"poststarthook/start-apiextensions-controllers", "poststarthook/scheduling/bootstrap-system-priority-classes", "poststarthook/bootstrap-controller"}
+// hooks are what upstream's checks of its start are called, where the part exists here. All are done when the server is.
+var hooks = []string{"start-apiserver-admission-initializer", "priority-and-fairness-config-consumer", "priority-and-fairness-filter",
+	"start-apiextensions-controllers", "rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-classes",
+	"priority-and-fairness-config-producer", "bootstrap-controller"}
 
-// healthy runs one check; until the server is ready everything but being alive fails.
-func (s *Server) healthy(name string) bool {
-	switch name {
-	case "ping", "log":
-		return true
-	case "etcd":
-		return s.store.Err() == nil
+// healthChecks are the checks of the health endpoints under upstream's names.
+func (s *Server) healthChecks() *health.Handler {
+	began := health.Until(s.began.Load, "not finished")
+	list := []health.Check{{Name: "ping", On: health.All, Run: health.OK}, {Name: "log", On: health.All, Run: health.OK},
+		{Name: "etcd", On: health.All, Run: s.store.Err}, {Name: "etcd-readiness", On: health.Readyz, Run: s.store.Err},
+		{Name: "informer-sync", On: health.Readyz, Run: began}}
+	for _, name := range hooks {
+		list = append(list, health.Check{Name: "poststarthook/" + name, On: health.All, Run: began})
 	}
-	return s.ready.Load()
-}
-
-func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) bool {
-	path := strings.Trim(r.URL.Path, "/")
-	root, one, named := strings.Cut(path, "/")
-	if root != "healthz" && root != "livez" && root != "readyz" {
-		return false
-	}
-	if named {
-		for _, c := range checks {
-			if c == one {
-				s.reportHealth(w, r, root, []string{c})
-				return true
-			}
-		}
-		http.Error(w, "404 page not found", http.StatusNotFound)
-		return true
-	}
-	s.reportHealth(w, r, root, checks)
-	return true
-}
-
-func (s *Server) reportHealth(w http.ResponseWriter, r *http.Request, root string, names []string) {
-	excluded := map[string]bool{}
-	for _, x := range r.URL.Query()["exclude"] {
-		excluded[x] = true
-	}
-	var b strings.Builder
-	failed := false
-	for _, n := range names {
-		switch {
-		case excluded[n]:
-			delete(excluded, n)
-			fmt.Fprintf(&b, "[+]%s excluded: ok\n", n)
-		case s.healthy(n):
-			fmt.Fprintf(&b, "[+]%s ok\n", n)
-		default:
-			failed = true
-			fmt.Fprintf(&b, "[-]%s failed: reason withheld\n", n)
-		}
-	}
-	if len(excluded) > 0 {
-		var left []string
-		for x := range excluded {
-			left = append(left, fmt.Sprintf("%q", x))
-		}
-		sort.Strings(left)
-		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %s\n", strings.Join(left, ","))
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if failed {
-		http.Error(w, b.String()+root+" check failed", http.StatusInternalServerError)
-		return
-	}
-	if _, verbose := r.URL.Query()["verbose"]; verbose {
-		fmt.Fprintf(&b, "%s check passed\n", root)
-		_, _ = w.Write([]byte(b.String()))
-		return
-	}
-	_, _ = w.Write([]byte("ok"))
+	stopping := health.Until(func() bool { return s.ready.Load() || !s.began.Load() }, "process is shutting down")
+	return health.New(s.log, append(list, health.Check{Name: "shutdown", On: health.Readyz, Run: stopping})...)
 }
 
 func (s *Server) serveVersion(w http.ResponseWriter) {
@@ -96,10 +38,10 @@ func (s *Server) serveVersion(w http.ResponseWriter) {
 	_, _ = w.Write(b)
 }
 
-// servePaths lists what can be asked, for people who look around.
-func (s *Server) servePaths(w http.ResponseWriter, _ *http.Request) {
-	set := map[string]bool{"/api": true, "/apis": true, "/healthz": true, "/livez": true, "/readyz": true, "/metrics": true, "/openapi/v2": true, "/openapi/v3": true,
-		"/version": true, "/.well-known/openid-configuration": true, "/openid/v1/jwks": true}
+// paths lists what can be asked, sorted.
+func (s *Server) paths() []string {
+	set := map[string]bool{"/.well-known/openid-configuration": true, "/api": true, "/apis": true, "/debug/pprof": true, "/flagz": true, "/metrics": true,
+		"/metrics/slis": true, "/openapi/v2": true, "/openapi/v3": true, "/openapi/v3/": true, "/openid/v1/jwks": true, "/statusz": true, "/version": true}
 	for _, r := range api.Rows() {
 		if r.Group == "" {
 			set["/api/"+r.Version] = true
@@ -107,55 +49,26 @@ func (s *Server) servePaths(w http.ResponseWriter, _ *http.Request) {
 		}
 		set["/apis/"+r.Group], set["/apis/"+r.Group+"/"+r.Version] = true, true
 	}
-	for _, c := range checks {
-		set["/healthz/"+c], set["/livez/"+c], set["/readyz/"+c] = true, true, true
+	for _, p := range s.health.Paths() {
+		set[p] = true
 	}
-	var paths []string
+	out := make([]string, 0, len(set))
 	for p := range set {
-		paths = append(paths, p)
+		out = append(out, p)
 	}
-	sort.Strings(paths)
+	sort.Strings(out)
+	return out
+}
+
+// servePaths lists what can be asked, for people who look around.
+func (s *Server) servePaths(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
-	b, _ := json.MarshalIndent(map[string][]string{"paths": paths}, "", "  ")
+	b, _ := json.MarshalIndent(map[string][]string{"paths": s.paths()}, "", "  ")
 	_, _ = w.Write(b)
 }
 
-// serveMetrics answers with what the server knows of itself in the text exposition format.
-func (s *Server) serveMetrics(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	fmt.Fprintln(w, "# HELP apiserver_storage_objects [STABLE] Number of stored objects at the time of last check split by kind.")
-	fmt.Fprintln(w, "# TYPE apiserver_storage_objects gauge")
-	view := s.store.View()
-	for _, r := range api.Rows() {
-		if r.Prefix != "" && r.Stored.Empty() {
-			fmt.Fprintf(w, "apiserver_storage_objects{group=%q,resource=%q} %d\n", r.Group, r.Resource, view.Count("/registry/"+r.Prefix+"/"))
-		}
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	fmt.Fprintf(w, "# TYPE go_goroutines gauge\ngo_goroutines %d\n", runtime.NumGoroutine())
-	fmt.Fprintf(w, "# TYPE go_memstats_heap_inuse_bytes gauge\ngo_memstats_heap_inuse_bytes %d\n", m.HeapInuse)
-	fmt.Fprintf(w, "# TYPE karve_store_revision counter\nkarve_store_revision %d\n", s.store.Revision())
-}
-
-// serveHealthMetrics answers with each health check as a number.
-func (s *Server) serveHealthMetrics(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	fmt.Fprintln(w, "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.")
-	fmt.Fprintln(w, "# TYPE kubernetes_healthcheck gauge")
-	for _, c := range checks {
-		up := 0
-		if s.healthy(c) {
-			up = 1
-		}
-		for _, kind := range []string{"healthz", "livez", "readyz"} {
-			fmt.Fprintf(w, "kubernetes_healthcheck{name=%q,type=%q} %d\n", c, kind, up)
-		}
-	}
-}
-
-var profiles = map[string]http.HandlerFunc{"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
-	"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace}
+var profiles = map[string]http.HandlerFunc{"/debug/pprof": pprof.Index, "/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline,
+	"/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace}
 
 func (s *Server) servePprof(w http.ResponseWriter, r *http.Request) bool {
 	if h, ok := profiles[r.URL.Path]; ok {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -179,7 +180,7 @@ func TestApply(t *testing.T) {
 		{500, "a?fieldManager=m1", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"dota":{}}`, "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .dota: field not declared in schema"},
 		{400, "a?fieldManager=m1&fieldValidation=Strict", "apiVersion: v1\nkind: ConfigMap\nkind: ConfigMap\nmetadata:\n  name: a\n", "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 3: key \"kind\" already set in map"},
 	} {
-		if a := r.do("PATCH", cms+"/"+c.path, c.body, apply); a.StatusCode != c.code || a.status().Message != c.message {
+		if a := r.do("PATCH", cms+"/"+c.path, c.body, apply); a.StatusCode != c.code || !strings.HasPrefix(a.status().Message+"; ", c.message+"; ") {
 			t.Errorf("%s: %d %q\nwant %d %q", c.body, a.StatusCode, a.status().Message, c.code, c.message)
 		}
 	}
@@ -225,7 +226,7 @@ func TestReviews(t *testing.T) {
 func TestWarningsAndEmpties(t *testing.T) {
 	r := start(t)
 	a := r.must(http.StatusCreated, nil, "POST", cms, `{"metadata":{"name":"a","ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"p","uid":"u"},{"apiVersion":"v1","kind":"Pod","name":"p","uid":"u"}]},"more":1}`)
-	if w := a.Header.Values("Warning"); len(w) != 2 || w[0] != `299 - "unknown field \"more\""` {
+	if w := a.Header.Values("Warning"); len(w) != 2 || !strings.HasPrefix(w[0], `299 - "unknown field \"more\"`) {
 		t.Errorf("warnings %q", w)
 	}
 	var cm corev1.ConfigMap

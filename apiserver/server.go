@@ -2,10 +2,11 @@
 // process, finds out who sends them and whether they may, and hands them to the resource door, to discovery, or to a
 // node. It owns the store and the bootstrap objects every cluster has; it acts on nothing by itself.
 //
-// The path of a request: ServeHTTP (handler.go) → authn → authz → rest → resource.Door → store.
+// The path of a request: ServeHTTP (handler.go) → authn → fairness → authz → rest → resource.Door → store.
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,18 +15,26 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"karve/api"
 	"karve/apiserver/admission"
 	"karve/apiserver/allocate"
 	"karve/apiserver/authn"
 	"karve/apiserver/authz"
 	"karve/apiserver/discovery"
+	"karve/apiserver/fairness"
 	"karve/apiserver/h2"
+	"karve/apiserver/health"
+	"karve/apiserver/loops"
+	"karve/apiserver/metrics"
 	"karve/apiserver/openapi"
+	"karve/apiserver/request"
 	"karve/apiserver/resource"
 	"karve/apiserver/rest"
 	"karve/client"
@@ -50,37 +59,60 @@ type Options struct {
 	// Anonymous lets requests without credentials in as system:anonymous, to be judged by RBAC as upstream does; without
 	// it they reach the health endpoints only.
 	Anonymous bool
-	Version   string
-	Log       *slog.Logger
+	// HistoryTime is for how long changes are kept at least for watches to begin at (0: 5 minutes), HistoryEvents and
+	// HistoryBytes are what of a resource's changes is kept at most (0: what the store keeps).
+	HistoryTime                 time.Duration
+	HistoryEvents, HistoryBytes int
+	// Seats are about how many requests run at a time; 0 is 600. What more come wait or are turned away, as the flow
+	// schemas and priority levels of the cluster say.
+	Seats int
+	// EventTTL is how long an event is kept after it was last written; 0 leaves that to the engine.
+	EventTTL time.Duration
+	Version  string
+	Log      *slog.Logger
 }
 
 // Server is one API server over one store. Safe for concurrent use.
 type Server struct {
-	opts   Options
-	log    *slog.Logger
-	store  *store.Store
-	door   *resource.Door
-	caches *client.Caches
-	tokens *authn.TokenAuthority
-	authn  *authn.Authenticator
-	authz  authz.Authorizer
-	rbac   *authz.RBAC
-	rest   *rest.Handler
-	disco  *discovery.Handler
-	api    *openapi.Handler
-	nodes  *nodeDialer
-	ready  atomic.Bool
-	addr   atomic.Pointer[net.Addr]
+	opts  Options
+	log   *slog.Logger
+	store *store.Store
+	// services are the allocator's addresses and ports, complete up to revision adopted.
+	services *allocate.Services
+	adopted  uint64
+	door     *resource.Door
+	caches   *client.Caches
+	tokens   *authn.TokenAuthority
+	authn    *authn.Authenticator
+	authz    authz.Authorizer
+	rbac     *authz.RBAC
+	fair     *fairness.Fairness
+	shown    *loops.Addresses
+	rest     *rest.Handler
+	disco    *discovery.Handler
+	api      *openapi.Handler
+	nodes    *nodeDialer
+	ready    atomic.Bool
+	// began is set when ready first is, and stays.
+	began    atomic.Bool
+	health   *health.Handler
+	started  time.Time
+	requests *metrics.Requests
+	admitted *metrics.Admission
+	addr     atomic.Pointer[net.Addr]
 }
 
 // New opens the store and wires a server. Call Run to serve; Transport works once Run has said it is ready.
 func New(ctx context.Context, o Options) (*Server, error) {
-	st, err := store.Open(ctx, store.Options{Engine: o.Engine, Topic: resource.Topic, Attach: resource.Attach, Log: o.Log})
+	st, err := store.Open(ctx, store.Options{Engine: o.Engine, Topic: resource.Topic, Attach: resource.Attach, Log: o.Log,
+		History: o.HistoryEvents, HistoryBytes: o.HistoryBytes})
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Server{opts: o, log: o.Log, store: st, door: resource.New(st, o.Log)}
+	s := &Server{opts: o, log: o.Log, store: st, door: resource.New(st, o.Log), started: time.Now(), requests: metrics.NewRequests(), admitted: metrics.NewAdmission()}
+	s.health = s.healthChecks()
 	services := allocate.New(o.ServiceCIDR, o.NodePorts[0], o.NodePorts[1])
+	s.services, s.adopted = services, st.Revision() // read first: what follows is told again
 	st.View().Scan(resource.Root+"services/specs/", "", func(r *store.Record) bool {
 		if svc, ok := resource.ObjectOf(r).(*corev1.Service); ok {
 			services.Adopt(svc)
@@ -98,8 +130,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		Others: []authn.TokenAuthenticator{authn.Bootstrap{Lookup: authn.NewLookup(s.caches), Now: time.Now}}})
 	s.rbac = authz.NewRBAC(s.caches)
 	s.authz = authz.Union{authz.Masters{}, patient{authz.NewNode(s.caches)}, s.rbac}
-	s.door.SetAdmission(admission.Default(admission.Deps{Caches: s.caches, Authorizer: s.authz}))
-	s.rest = &rest.Handler{Door: s.door, Log: o.Log, Post: s.post, Connect: s.connect}
+	s.fair = fairness.New(fairness.Options{Caches: s.caches, Write: s.caches.Transport(), Seats: cmp.Or(o.Seats, defaultSeats),
+		Processors: runtime.GOMAXPROCS(0), Patience: requestTimeout / 4, Count: s.objects, Log: o.Log})
+	s.shown = loops.NewAddresses(s.caches, o.Log)
+	s.door.SetAdmission(s.admitted.Chain(admission.Default(admission.Deps{Caches: s.caches, Authorizer: s.authz})))
+	s.rest = &rest.Handler{Door: s.door, Log: o.Log, Post: s.post, Connect: s.connect, May: s.may, Listed: s.requests.Listed}
 	s.disco = &discovery.Handler{Address: o.Advertise.String()}
 	s.api = openapi.New(o.Version)
 	s.nodes = newNodeDialer(s)
@@ -147,10 +182,22 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 		defer close(cachesDone)
 		s.caches.Run(run)
 	}()
+	go s.shown.Run(run)
+	fairDone := make(chan struct{})
+	go func() {
+		defer close(fairDone)
+		s.fair.Run(run)
+	}()
 	srv := &http.Server{Handler: s, TLSConfig: s.tls(serving), ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return run }}
 	h2.Attach(srv, s.log)
 	go s.compact(run)
+	if s.opts.EventTTL > 0 {
+		go s.expireEvents(run, s.opts.EventTTL)
+	}
+	if s.store.Shared() {
+		go s.followServices(run, s.services, s.adopted)
+	}
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(l, "", "") }()
 	if err := s.caches.WaitSynced(ctx); err == nil {
@@ -158,6 +205,7 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 			s.log.Error("bootstrap objects not written", "err", err)
 		}
 		s.ready.Store(true)
+		s.began.Store(true)
 		if onReady != nil {
 			onReady()
 		}
@@ -174,6 +222,7 @@ func (s *Server) Run(ctx context.Context, onReady func()) error {
 	_ = srv.Shutdown(grace)
 	_ = srv.Close()
 	<-cachesDone
+	<-fairDone
 	s.nodes.close()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
@@ -189,12 +238,32 @@ func (s *Server) Addr() net.Addr {
 	return nil
 }
 
-// keepEvents is for how long at least a watch can be taken up again where it ended.
-const keepEvents = 5 * time.Minute
+// defaultSeats is as many as upstream's --max-requests-inflight and --max-mutating-requests-inflight are together.
+const defaultSeats = 600
+
+// objects counts what a list of a collection reads.
+func (s *Server) objects(i *request.Info) int {
+	row := api.ByResource(schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource})
+	if row == nil || row.Prefix == "" {
+		return -1
+	}
+	ns := i.Namespace
+	if !row.Namespaced {
+		ns = ""
+	}
+	return s.store.View().Count(resource.Prefix(row, ns))
+}
+
+// defaultHistory is for how long a watch can be taken up again where it ended, when Options.HistoryTime is 0.
+const defaultHistory = 5 * time.Minute
 
 // compact forgets old events now and then, so that what changes often (leases) does not fill the memory.
 func (s *Server) compact(ctx context.Context) {
-	tick := time.NewTicker(keepEvents)
+	every := s.opts.HistoryTime
+	if every <= 0 {
+		every = defaultHistory
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for before := s.store.Revision(); ; {
 		select {

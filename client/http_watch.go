@@ -78,6 +78,9 @@ func protobufFrames(r io.Reader) func() (*metav1.WatchEvent, error) {
 		}
 		frame := make([]byte, n)
 		if _, err := io.ReadFull(r, frame); err != nil {
+			if n > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // the stream ended between a length and what it is of
+			}
 			return nil, err
 		}
 		e := &metav1.WatchEvent{}

@@ -15,7 +15,6 @@ import (
 	"karve/controller"
 	"karve/pki"
 	"karve/scheduler"
-	"karve/store/engine/pebble"
 )
 
 // plane is the control plane of this process.
@@ -34,7 +33,11 @@ func newPlane(ctx context.Context, p *process) (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := pebble.Open(filepath.Join(c.DataDir, "store"), p.log)
+	lifetime, err := c.API.EventLifetime()
+	if err != nil {
+		return nil, fmt.Errorf("api.eventTTL: %w", err)
+	}
+	eng, err := openEngine(ctx, c, lifetime, p.log.With("part", "store"))
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +63,15 @@ func newPlane(ctx context.Context, p *process) (*plane, error) {
 			names = append(names, san)
 		}
 	}
+	history, err := c.API.History()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("api.historyTime: %w", err), eng.Close())
+	}
 	dns, _ := netip.ParseAddr(c.Network.DNS)
 	api, err := apiserver.New(ctx, apiserver.Options{Engine: eng, PKI: authority, Listen: c.API.Listen, Advertise: advertise, Names: names, Addresses: ips,
-		ServiceCIDR: cidr, NodePorts: [2]int32{int32(low), int32(high)}, DNS: dns, Anonymous: c.API.AnonymousAuth == "all", Version: Version, Log: p.log.With("part", "apiserver")})
+		ServiceCIDR: cidr, NodePorts: [2]int32{int32(low), int32(high)}, DNS: dns, Anonymous: c.API.AnonymousAuth == "all",
+		HistoryTime: history, HistoryEvents: c.API.HistoryEvents, HistoryBytes: c.API.HistoryMiB << 20,
+		EventTTL: ownExpiry(c, lifetime), Seats: c.API.MaxRequestsInflight + c.API.MaxMutatingRequestsInflight, Version: Version, Log: p.log.With("part", "apiserver")})
 	if err != nil {
 		return nil, errors.Join(err, eng.Close())
 	}
@@ -179,25 +188,68 @@ func (p *process) startPlane(_ context.Context, start func(string, func(context.
 		if err != nil {
 			return err
 		}
-		o := controller.Options{Transport: t, Log: p.log.With("part", "controllers"), Identity: p.name, LeaderElect: p.plane == nil}
+		o := controller.Options{Transport: t, Log: p.log.With("part", "controllers"), Identity: p.identity(), LeaderElect: p.plane == nil || p.oneOfSeveral()}
 		if o.ClusterCIDR, err = netip.ParsePrefix(p.c.Network.PodCIDR); err != nil {
 			return fmt.Errorf("network.podCIDR: %w", err)
 		}
 		if p.plane != nil {
 			o.RootCA, o.Signer = p.plane.pki.CACert(), p.plane.pki
 		}
-		start("controllers", func(ctx context.Context) error { return controller.Run(ctx, o) })
+		start("controllers", p.again("controllers", func(ctx context.Context) error { return controller.Run(ctx, o) }))
 	}
 	if p.c.Components.Scheduler {
 		t, err := p.transport(user("system:kube-scheduler"), "kube-scheduler")
 		if err != nil {
 			return err
 		}
-		s, err := scheduler.New(scheduler.Options{Transport: t, Log: p.log.With("part", "scheduler")})
-		if err != nil {
-			return err
+		log := p.log.With("part", "scheduler")
+		run := func(ctx context.Context) error {
+			s, err := scheduler.New(scheduler.Options{Transport: t, Log: log})
+			if err != nil {
+				return err
+			}
+			return s.Run(ctx)
 		}
-		start("scheduler", s.Run)
+		if p.oneOfSeveral() {
+			schedule := run
+			run = p.again("scheduler", func(ctx context.Context) error {
+				return controller.Lead(ctx, t, log, "kube-scheduler", p.identity(), schedule)
+			})
+		}
+		start("scheduler", run)
 	}
 	return nil
+}
+
+// oneOfSeveral reports whether other control planes may run beside this one, on the same etcd.
+func (p *process) oneOfSeveral() bool { return p.plane != nil && len(p.c.Etcd.Servers) > 0 }
+
+// identity is what this process is called in elections: several on one machine listen in different places.
+func (p *process) identity() string {
+	if p.oneOfSeveral() {
+		return p.name + "_" + p.c.API.Listen
+	}
+	return p.name
+}
+
+// again makes a part that ends when it loses its lease stand for election again, where the API server of the same process
+// lives on. What runs by itself ends, to be started anew.
+func (p *process) again(part string, run func(context.Context) error) func(context.Context) error {
+	if !p.oneOfSeveral() {
+		return run
+	}
+	return func(ctx context.Context) error {
+		for {
+			err := run(ctx)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			p.log.Warn("part ended, standing for election again", "part", part, "err", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
 }

@@ -18,6 +18,7 @@ type Config struct {
 
 	Node       Node       `json:"node"`
 	API        API        `json:"api"`
+	Etcd       Etcd       `json:"etcd"`
 	Network    Network    `json:"network"`
 	Components Components `json:"components"`
 	Join       Join       `json:"join"`
@@ -51,6 +52,32 @@ type API struct {
 	AnonymousAuth string `json:"anonymousAuth"`
 	// ExtraSANs are further names and addresses its certificate is good for.
 	ExtraSANs []string `json:"extraSANs"`
+	// MaxRequestsInflight and MaxMutatingRequestsInflight, added up, are about how many requests it works on at a time; flow
+	// schemas and priority levels say whose.
+	MaxRequestsInflight         int `json:"maxRequestsInflight"`
+	MaxMutatingRequestsInflight int `json:"maxMutatingRequestsInflight"`
+	// EventTTL is how long an event is kept after it was last written, as a Go duration.
+	EventTTL string `json:"eventTTL"`
+	// HistoryTime, a Go duration, HistoryEvents and HistoryMiB bound how far back a watch may begin: changes of a resource are
+	// kept for at least that time, unless they are more than so many or bigger than that. It is memory.
+	HistoryTime   string `json:"historyTime"`
+	HistoryEvents int    `json:"historyEvents"`
+	HistoryMiB    int    `json:"historyMiB"`
+}
+
+// Etcd describes the etcd that several API servers keep their objects in. Without servers the API server, which is then the
+// only one, keeps them below DataDir.
+type Etcd struct {
+	// Servers are the members' client addresses, as https://host:port.
+	Servers []string `json:"servers"`
+	// CAFile is the authority of the members' certificates; CertFile and KeyFile are what the API server shows them.
+	CAFile   string `json:"caFile"`
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+	// Prefix is where in etcd the objects lie.
+	Prefix string `json:"prefix"`
+	// CompactionInterval is how often etcd's history is compacted, as a Go duration; 0 for never.
+	CompactionInterval string `json:"compactionInterval"`
 }
 
 // Network describes the cluster's addresses. Every node must be told the same.
@@ -100,7 +127,9 @@ func Default() Config {
 		Name:    "karve",
 		DataDir: "/var/lib/karve/karve", StateDir: "/run/karve/karve",
 		Node: Node{CgroupRoot: "/karve", MaxPods: 110},
-		API:  API{Listen: "0.0.0.0:6443", AnonymousAuth: "health"},
+		API: API{Listen: "0.0.0.0:6443", AnonymousAuth: "health", MaxRequestsInflight: 400, MaxMutatingRequestsInflight: 200, EventTTL: "1h0m0s",
+			HistoryTime: "5m0s", HistoryEvents: 4096, HistoryMiB: 32},
+		Etcd: Etcd{Prefix: "/registry", CompactionInterval: "5m0s"},
 		Network: Network{PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/16", NodePortRange: "30000-32767",
 			ClusterDomain: "cluster.local", DNS: "10.96.0.10", Mode: "route"},
 		Components: Server(),

@@ -36,6 +36,19 @@ func TestValidateNamesTheKey(t *testing.T) {
 		{"advertise", func(c *Config) { c.API.Advertise = "0.0.0.0" }, []string{"api.advertise:"}},
 		{"anonymous", func(c *Config) { c.API.AnonymousAuth = "yes" }, []string{"api.anonymousAuth:", "none, health, all"}},
 		{"san", func(c *Config) { c.API.ExtraSANs = []string{"a b"} }, []string{"api.extraSANs:"}},
+		{"in flight", func(c *Config) { c.API.MaxRequestsInflight = -1 }, []string{"api.maxRequestsInflight:", "between 0 and"}},
+		{"nothing in flight", func(c *Config) { c.API.MaxRequestsInflight, c.API.MaxMutatingRequestsInflight = 0, 0 }, []string{"api.maxRequestsInflight:", "no request would ever run"}},
+		{"event ttl", func(c *Config) { c.API.EventTTL = "soon" }, []string{"api.eventTTL:", "1h30m"}},
+		{"history time", func(c *Config) { c.API.HistoryTime = "long" }, []string{"api.historyTime:", "1h30m"}},
+		{"history of no time", func(c *Config) { c.API.HistoryTime = "10ms" }, []string{"api.historyTime:", "a second"}},
+		{"history of no events", func(c *Config) { c.API.HistoryEvents = 0 }, []string{"api.historyEvents:", "between 1"}},
+		{"history of no size", func(c *Config) { c.API.HistoryMiB = -1 }, []string{"api.historyMiB:", "between 1"}},
+		{"event ttl of nothing", func(c *Config) { c.API.EventTTL = "0s" }, []string{"api.eventTTL:", "a second"}},
+		{"compaction", func(c *Config) { c.Etcd.CompactionInterval = "-5m" }, []string{"etcd.compactionInterval:", "5m"}},
+		{"etcd prefix", func(c *Config) { c.Etcd.Prefix = "registry" }, []string{"etcd.prefix:", "/registry"}},
+		{"etcd key", func(c *Config) { c.Etcd.Servers, c.Etcd.CertFile = []string{"https://a:2379"}, "/cert" }, []string{"etcd.certFile:", "together"}},
+		{"etcd nowhere", func(c *Config) { c.Etcd.CAFile = "/ca" }, []string{"etcd.servers:", "no server"}},
+		{"etcd address", func(c *Config) { c.Etcd.Servers = []string{"a:2379"} }, []string{"etcd.servers:", "https://host:port"}},
 		{"pod cidr", func(c *Config) { c.Network.PodCIDR = "10.244.0.1/16" }, []string{"network.podCIDR:", "10.244.0.0/16"}},
 		{"pod cidr size", func(c *Config) { c.Network.PodCIDR = "10.244.0.0/28" }, []string{"network.podCIDR:", "size"}},
 		{"overlap", func(c *Config) { c.Network.ServiceCIDR, c.Network.DNS = "10.244.5.0/24", "10.244.5.9" }, []string{"network.serviceCIDR:", "overlaps"}},
@@ -169,7 +182,9 @@ func TestYAMLReadsBack(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for path, want := range map[string]string{"api.extraSANs": "api-extra-sans", "network.podCIDR": "network-pod-cidr", "node.ip": "node-ip", "network.upstreamDNS": "network-upstream-dns", "api.anonymousAuth": "anonymous-auth", "dataDir": "data"} {
+	for path, want := range map[string]string{"api.extraSANs": "api-extra-sans", "network.podCIDR": "network-pod-cidr", "node.ip": "node-ip", "network.upstreamDNS": "network-upstream-dns", "api.anonymousAuth": "anonymous-auth", "api.maxMutatingRequestsInflight": "max-mutating-requests-inflight",
+		"etcd.servers": "etcd-servers", "etcd.caFile": "etcd-cafile", "etcd.certFile": "etcd-certfile", "etcd.keyFile": "etcd-keyfile", "etcd.prefix": "etcd-prefix",
+		"etcd.compactionInterval": "etcd-compaction-interval", "api.eventTTL": "event-ttl", "dataDir": "data"} {
 		if got := (key{path: path}).flag(); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}

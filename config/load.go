@@ -36,6 +36,18 @@ var keys = []key{
 	{"api.advertise", func(c *Config) any { return &c.API.Advertise }, "address others reach the API at (default: the node's)"},
 	{"api.anonymousAuth", func(c *Config) any { return &c.API.AnonymousAuth }, "what may be asked without credentials: none, health or all"},
 	{"api.extraSANs", func(c *Config) any { return &c.API.ExtraSANs }, "further names and addresses in the API's certificate"},
+	{"api.maxRequestsInflight", func(c *Config) any { return &c.API.MaxRequestsInflight }, "how many requests the API server works on at a time, the next added"},
+	{"api.maxMutatingRequestsInflight", func(c *Config) any { return &c.API.MaxMutatingRequestsInflight }, "see the one before"},
+	{"api.eventTTL", func(c *Config) any { return &c.API.EventTTL }, "how long an event is kept after it was last written"},
+	{"api.historyTime", func(c *Config) any { return &c.API.HistoryTime }, "for how long changes are kept for watches to begin at"},
+	{"api.historyEvents", func(c *Config) any { return &c.API.HistoryEvents }, "how many changes of a resource are kept at most"},
+	{"api.historyMiB", func(c *Config) any { return &c.API.HistoryMiB }, "how big the changes of a resource that are kept may be, in MiB"},
+	{"etcd.servers", func(c *Config) any { return &c.Etcd.Servers }, "etcd to keep objects in instead of the data directory, https://host:port,…; several API servers may share it"},
+	{"etcd.caFile", func(c *Config) any { return &c.Etcd.CAFile }, "file that holds the authority of etcd's certificates"},
+	{"etcd.certFile", func(c *Config) any { return &c.Etcd.CertFile }, "file that holds the certificate to show to etcd"},
+	{"etcd.keyFile", func(c *Config) any { return &c.Etcd.KeyFile }, "file that holds the key of that certificate"},
+	{"etcd.prefix", func(c *Config) any { return &c.Etcd.Prefix }, "what keys in etcd begin with"},
+	{"etcd.compactionInterval", func(c *Config) any { return &c.Etcd.CompactionInterval }, "how often etcd's history is compacted, 0 for never"},
 	{"network.podCIDR", func(c *Config) any { return &c.Network.PodCIDR }, "addresses of pods"},
 	{"network.serviceCIDR", func(c *Config) any { return &c.Network.ServiceCIDR }, "addresses of Services"},
 	{"network.nodePortRange", func(c *Config) any { return &c.Network.NodePortRange }, "ports of NodePort Services"},
@@ -77,8 +89,10 @@ func words(path string) []string {
 
 func (k key) env() string { return "KARVE_" + strings.ToUpper(strings.Join(words(k.path), "_")) }
 
-// shortFlags are the flags that have a name of their own, because people type them.
-var shortFlags = map[string]string{"dataDir": "data", "stateDir": "state", "api.listen": "listen", "api.advertise": "advertise", "api.anonymousAuth": "anonymous-auth"}
+// shortFlags are the flags that have a name of their own, because people type them or know them from upstream.
+var shortFlags = map[string]string{"dataDir": "data", "stateDir": "state", "api.listen": "listen", "api.advertise": "advertise", "api.anonymousAuth": "anonymous-auth",
+	"api.maxRequestsInflight": "max-requests-inflight", "api.maxMutatingRequestsInflight": "max-mutating-requests-inflight",
+	"api.eventTTL": "event-ttl", "etcd.caFile": "etcd-cafile", "etcd.certFile": "etcd-certfile", "etcd.keyFile": "etcd-keyfile"}
 
 func (k key) flag() string {
 	if s := shortFlags[k.path]; s != "" {

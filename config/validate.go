@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -34,6 +35,7 @@ func (c Config) Validate() error {
 	}
 	c.validateNode(bad)
 	c.validateAPI(bad)
+	c.validateEtcd(bad)
 	c.validateNetwork(bad)
 	c.validateJoin(bad)
 	oneOf(bad, "log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -75,6 +77,61 @@ func (c *Config) validateNode(bad report) {
 	}
 }
 
+// duration reads a Go duration that must not be negative.
+func duration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is no length of time: write it like 90s, 5m or 1h30m", s)
+	}
+	return d, nil
+}
+
+// EventLifetime is EventTTL.
+func (a API) EventLifetime() (time.Duration, error) { return duration(a.EventTTL) }
+
+// History is HistoryTime.
+func (a API) History() (time.Duration, error) { return duration(a.HistoryTime) }
+
+// Compaction is CompactionInterval.
+func (e Etcd) Compaction() (time.Duration, error) { return duration(e.CompactionInterval) }
+
+func (c *Config) validateEtcd(bad report) {
+	if d, err := c.API.EventLifetime(); err != nil {
+		bad("api.eventTTL", "%v", err)
+	} else if d < time.Second {
+		bad("api.eventTTL", "%s is too short: give a second at least", d)
+	}
+	if d, err := c.API.History(); err != nil {
+		bad("api.historyTime", "%v", err)
+	} else if d < time.Second {
+		bad("api.historyTime", "%s is too short: clients that reconnect would begin anew; give a second at least", d)
+	}
+	for key, n := range map[string]int{"api.historyEvents": c.API.HistoryEvents, "api.historyMiB": c.API.HistoryMiB} {
+		if n < 1 || n > 1_000_000 {
+			bad(key, "%d is not between 1 and 1000000", n)
+		}
+	}
+	e := &c.Etcd
+	if _, err := e.Compaction(); err != nil {
+		bad("etcd.compactionInterval", "%v", err)
+	}
+	if !strings.HasPrefix(e.Prefix, "/") || strings.Trim(e.Prefix, "/") == "" {
+		bad("etcd.prefix", "%q is no prefix: write it from /, like /registry", e.Prefix)
+	}
+	if (e.CertFile == "") != (e.KeyFile == "") {
+		bad("etcd.certFile", "a certificate and its key (etcd.keyFile) are given together or not at all")
+	}
+	if len(e.Servers) == 0 && (e.CAFile != "" || e.CertFile != "") {
+		bad("etcd.servers", "files for etcd are given, but no server of it")
+	}
+	for _, s := range e.Servers {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "unix" || u.Host == "" && u.Path == "" {
+			bad("etcd.servers", "%q is no address: write https://host:port", s)
+		}
+	}
+}
+
 func (c *Config) validateAPI(bad report) {
 	if !c.Components.APIServer {
 		return
@@ -93,6 +150,14 @@ func (c *Config) validateAPI(bad report) {
 		if ip, err := netip.ParseAddr(c.API.Advertise); err != nil || ip.IsUnspecified() {
 			bad("api.advertise", "%q is no address others can reach: give one of this machine's own", c.API.Advertise)
 		}
+	}
+	for key, n := range map[string]int{"api.maxRequestsInflight": c.API.MaxRequestsInflight, "api.maxMutatingRequestsInflight": c.API.MaxMutatingRequestsInflight} {
+		if n < 0 || n > 1_000_000 {
+			bad(key, "%d is not between 0 and 1000000", n)
+		}
+	}
+	if c.API.MaxRequestsInflight+c.API.MaxMutatingRequestsInflight == 0 {
+		bad("api.maxRequestsInflight", "with this and api.maxMutatingRequestsInflight both 0 no request would ever run: set one of them")
 	}
 	oneOf(bad, "api.anonymousAuth", c.API.AnonymousAuth, "none", "health", "all")
 	for _, s := range c.API.ExtraSANs {

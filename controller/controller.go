@@ -164,8 +164,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Identity == "" {
 		return errors.New("run controllers: leader election needs an identity")
 	}
-	e := election{t: o.Transport, log: o.Log, identity: o.Identity, now: time.Now}
-	return e.lead(ctx, func(ctx context.Context) error { return run(ctx, &o) })
+	return Lead(ctx, o.Transport, o.Log, leaseName, o.Identity, func(ctx context.Context) error { return run(ctx, &o) })
 }
 
 func run(ctx context.Context, o *Options) error {

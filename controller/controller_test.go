@@ -136,19 +136,19 @@ func TestDeploymentDeletedInBackground(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	now := time.Unix(1000, 0)
-	lease := claim(nil, "a", time.Time{}, now)
-	if claim(lease, "b", now, now.Add(14*time.Second)) != nil {
+	lease := claim(leaseName, nil, "a", time.Time{}, now)
+	if claim(leaseName, lease, "b", now, now.Add(14*time.Second)) != nil {
 		t.Error("b takes a lease that is still valid")
 	}
-	got := claim(lease, "b", now, now.Add(16*time.Second))
+	got := claim(leaseName, lease, "b", now, now.Add(16*time.Second))
 	if got == nil || *got.Spec.HolderIdentity != "b" || *got.Spec.LeaseTransitions != 1 {
 		t.Errorf("b does not take over: %+v", got)
 	}
-	if again := claim(lease, "a", now, now.Add(time.Second)); again == nil || *again.Spec.LeaseTransitions != 0 || !again.Spec.AcquireTime.Equal(lease.Spec.AcquireTime) {
+	if again := claim(leaseName, lease, "a", now, now.Add(time.Second)); again == nil || *again.Spec.LeaseTransitions != 0 || !again.Spec.AcquireTime.Equal(lease.Spec.AcquireTime) {
 		t.Errorf("renewal: %+v", again)
 	}
 	free := &coordv1.Lease{}
-	if claim(free, "b", now, now) == nil {
+	if claim(leaseName, free, "b", now, now) == nil {
 		t.Error("a lease without holder is not taken")
 	}
 }

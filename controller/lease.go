@@ -27,6 +27,7 @@ type election struct {
 	t        client.Transport
 	log      *slog.Logger
 	identity string
+	lease    string // its name
 	now      func() time.Time
 
 	// seen is the last lease read and when it was seen to change, by this process's clock: clocks of others do not matter.
@@ -36,11 +37,11 @@ type election struct {
 
 // claim returns the lease to write so that identity holds it, or nil when another holds it and was seen alive less than
 // its duration ago. have is nil when there is none.
-func claim(have *coordv1.Lease, identity string, seenChange, now time.Time) *coordv1.Lease {
+func claim(name string, have *coordv1.Lease, identity string, seenChange, now time.Time) *coordv1.Lease {
 	seconds := int32(leaseDuration / time.Second)
 	stamp := metav1.NewMicroTime(now)
 	if have == nil {
-		return &coordv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: leaseNamespace, Name: leaseName},
+		return &coordv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: leaseNamespace, Name: name},
 			Spec: coordv1.LeaseSpec{HolderIdentity: &identity, LeaseDurationSeconds: &seconds, AcquireTime: &stamp, RenewTime: &stamp, LeaseTransitions: new(int32)}}
 	}
 	want := have.DeepCopy()
@@ -69,9 +70,9 @@ func claim(have *coordv1.Lease, identity string, seenChange, now time.Time) *coo
 // try reads the lease and claims or renews it if it may.
 func (e *election) try(ctx context.Context) (bool, error) {
 	res := client.Of[*coordv1.Lease](e.t)
-	have, err := res.Get(ctx, leaseNamespace, leaseName)
+	have, err := res.Get(ctx, leaseNamespace, e.lease)
 	if apierrors.IsNotFound(err) {
-		_, err = res.Create(ctx, claim(nil, e.identity, time.Time{}, e.now()))
+		_, err = res.Create(ctx, claim(e.lease, nil, e.identity, time.Time{}, e.now()))
 		return err == nil, err
 	}
 	if err != nil {
@@ -80,7 +81,7 @@ func (e *election) try(ctx context.Context) (bool, error) {
 	if have.ResourceVersion != e.seen {
 		e.seen, e.changed = have.ResourceVersion, e.now()
 	}
-	want := claim(have, e.identity, e.changed, e.now())
+	want := claim(e.lease, have, e.identity, e.changed, e.now())
 	if want == nil {
 		return false, nil
 	}
@@ -88,12 +89,19 @@ func (e *election) try(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
+// Lead runs fn while this process, known as identity, holds a lease of kube-system, which of all processes that ask for it one
+// does. It returns when ctx ends, when fn does, or with an error when the lease is lost, which has ended fn's context then.
+func Lead(ctx context.Context, t client.Transport, log *slog.Logger, lease, identity string, fn func(context.Context) error) error {
+	e := election{t: t, log: log, identity: identity, lease: lease, now: time.Now}
+	return e.lead(ctx, fn)
+}
+
 // lead waits to become leader, runs fn, and stops it when the lease is lost.
 func (e *election) lead(ctx context.Context, fn func(context.Context) error) error {
 	for {
 		ok, err := e.try(ctx)
 		if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-			e.log.Warn("election attempt failed, will retry", "lease", leaseNamespace+"/"+leaseName, "err", err)
+			e.log.Warn("election attempt failed, will retry", "lease", leaseNamespace+"/"+e.lease, "err", err)
 		}
 		if ok {
 			break
@@ -102,7 +110,7 @@ func (e *election) lead(ctx context.Context, fn func(context.Context) error) err
 			return nil
 		}
 	}
-	e.log.Info("became leader", "lease", leaseNamespace+"/"+leaseName, "identity", e.identity)
+	e.log.Info("became leader", "lease", leaseNamespace+"/"+e.lease, "identity", e.identity)
 	inner, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- fn(inner) }()
@@ -111,7 +119,7 @@ func (e *election) lead(ctx context.Context, fn func(context.Context) error) err
 	err := <-done
 	e.release(context.WithoutCancel(ctx))
 	if lost && ctx.Err() == nil {
-		return fmt.Errorf("lost the lease %s/%s", leaseNamespace, leaseName)
+		return fmt.Errorf("lost the lease %s/%s", leaseNamespace, e.lease)
 	}
 	return err
 }
@@ -141,7 +149,7 @@ func (e *election) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaseRetry)
 	defer cancel()
 	res := client.Of[*coordv1.Lease](e.t)
-	have, err := res.Get(ctx, leaseNamespace, leaseName)
+	have, err := res.Get(ctx, leaseNamespace, e.lease)
 	if err != nil || have.Spec.HolderIdentity == nil || *have.Spec.HolderIdentity != e.identity {
 		return
 	}

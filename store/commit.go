@@ -26,15 +26,19 @@ type outcome struct {
 }
 
 // Commit makes a write durable and visible and returns its record. Errors: *ConflictError at once if Expect does not hold;
-// ErrClosed; ErrReadOnly after an earlier write failed in an unknown state; what the engine answered; ctx.Err() if ctx ends
-// first, and then the write may or may not come to be, but never in part. When Commit returns a record, every later Get,
-// View and Next shows it.
+// ErrClosed; ErrReadOnly while it is not known what became of an earlier write; ErrUnanswered if it is not known what became of
+// this one (Shared engines only); what the engine answered; ctx.Err() if ctx ends first, and then the write may or may not
+// come to be, but never in part. When Commit returns a record, every later Get, View and Next shows it; when it returns a
+// *ConflictError they show what the conflict is with.
 func (s *Store) Commit(ctx context.Context, w Write) (*Record, error) {
 	if w.Key == "" {
 		return nil, errors.New("store: a write needs a key")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if s.shared != nil {
+		return s.commitShared(ctx, w)
 	}
 	// A conflict with what is published needs no place in the queue.
 	if err := w.check(s.Get(w.Key)); err != nil {
@@ -82,7 +86,8 @@ func (w *Write) check(current *Record) error {
 type committer struct {
 	store *Store
 	held  *pending // taken from the queue, but too big for the batch it would have joined
-	stop  error    // set for good by a failed batch of unknown outcome
+	stop  error    // set by a failed batch of unknown outcome, for good unless the engine can come back
+	doubt *doubt   // that batch, nil if there is none or the engine cannot
 
 	batch  []*pending
 	writes []change
@@ -131,6 +136,9 @@ func (c *committer) gather() bool {
 	if first == nil {
 		select {
 		case first = <-c.store.queue:
+		case <-c.retry():
+			c.settle()
+			return true
 		case <-c.store.closed:
 			return false
 		}
@@ -187,7 +195,7 @@ func (c *committer) commit() {
 	if len(c.writes) == 0 {
 		return
 	}
-	if err := s.engine.Apply(c.muts); err != nil {
+	if err := c.apply(); err != nil {
 		c.fail(err, late)
 		return
 	}
@@ -203,7 +211,7 @@ func (c *committer) commit() {
 // add gives the write the next revision and a place in the batch.
 func (c *committer) add(p *pending, prev *Record) {
 	r := &Record{Key: p.Key, Revision: c.store.revision + uint64(len(c.writes)) + 1, Value: p.Value, from: c.store.loader}
-	c.muts = append(c.muts, Mutation{Key: p.Key, Revision: r.Revision, Value: p.Value})
+	c.muts = append(c.muts, Mutation{Key: p.Key, Revision: r.Revision, Value: p.Value, Expect: p.Expect})
 	if p.Value == nil {
 		r.Value = prev.Value
 		c.newest[p.Key] = nil
@@ -218,10 +226,15 @@ func (c *committer) add(p *pending, prev *Record) {
 func (c *committer) fail(err error, late []*pending) {
 	answer := fmt.Errorf("write to the engine: %w", err)
 	if !errors.Is(err, ErrNotApplied) {
-		c.stop = fmt.Errorf("%w since a write failed in an unknown state; check the disk and restart: %w", ErrReadOnly, err)
+		remedy := "check the disk and restart"
+		if c.doubt != nil {
+			remedy = "check the disk; writes are taken again by themselves once it works"
+			c.doubt.keep(c.writes)
+		}
+		c.stop = fmt.Errorf("%w since a write failed in an unknown state; %s: %w", ErrReadOnly, remedy, err)
 		stop := c.stop
 		c.store.broken.Store(&stop)
-		c.store.log.Error("store is read-only: a write failed in an unknown state; check the disk and restart", "err", err)
+		c.store.log.Error("store is read-only: a write failed in an unknown state; "+remedy, "err", err)
 	}
 	for i := range c.writes {
 		c.writes[i].done <- outcome{err: answer}
@@ -236,29 +249,41 @@ func (c *committer) publish() {
 	s := c.store
 	for i := range c.writes {
 		if w := &c.writes[i]; w.Attach != nil {
-			w.record.att.Store(&attachment{w.Attach(w.record.Revision)})
+			w.record.att.Store(hold(w.Attach(w.record.Revision)))
 		}
 	}
 	s.mu.Lock()
 	for i := range c.writes {
 		w := &c.writes[i]
-		e := Event{Record: w.record, Prev: w.prev, Deleted: w.Value == nil}
-		if e.Deleted {
-			s.records.Delete(w.Key)
-		} else {
-			s.records.Set(w.Key, w.record)
-		}
-		// Never an error: topics close only after the committer has ended.
-		l, _ := s.topic(s.topicOf(w.Key))
-		l.append(e, s.history)
-		c.woken[l] = struct{}{}
+		c.woken[s.show(Event{Record: w.record, Prev: w.prev, Deleted: w.Value == nil})] = struct{}{}
 	}
-	s.revision = c.writes[len(c.writes)-1].record.Revision
-	s.view = nil
-	s.published.Store(s.revision)
+	s.reached(c.writes[len(c.writes)-1].record.Revision)
 	s.mu.Unlock()
 	for l := range c.woken {
 		l.signal()
 	}
 	clear(c.woken)
+}
+
+// show puts an event into index and log, and returns the log, whose cursors are to be woken. s.mu is held.
+func (s *Store) show(e Event) *topicLog {
+	if e.Deleted {
+		s.records.Delete(e.Record.Key)
+	} else {
+		s.records.Set(e.Record.Key, e.Record)
+	}
+	// Never an error: topics close only after whoever calls this has ended.
+	l, _ := s.topic(s.topicOf(e.Record.Key))
+	l.append(e, s.history)
+	return l
+}
+
+// reached moves the revision on, when index and logs have everything up to it. s.mu is held.
+func (s *Store) reached(revision uint64) {
+	s.revision = revision
+	s.view = nil
+	s.published.Store(revision)
+	if len(s.waiting) > 0 {
+		s.release()
+	}
 }

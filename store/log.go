@@ -18,13 +18,25 @@ type topicLog struct {
 	base, first, next uint64
 	// floor is the revision that events are complete from: those after it are all here.
 	floor uint64
+	// bytes is how much the values of the events kept take, stale how much those do that were dropped from segments[0] and are
+	// still in memory.
+	bytes, stale int
 	// wake is closed, and dropped, when something was appended; nil while nobody waits.
 	wake   chan struct{}
 	closed bool
+	// lost says that events are missing: whoever follows this log has to read anew.
+	lost bool
 }
 
-// append adds an event and drops the oldest beyond history. It does not wake anyone: see signal.
-func (l *topicLog) append(e Event, history int) {
+// keep is how much of a topic's past is kept: at most so many events, and so many bytes of values unless that would leave fewer
+// than leastEvents.
+type keep struct{ events, bytes int }
+
+// leastEvents are kept however big they are, so that a watcher has a moment to read them.
+const leastEvents = 64
+
+// append adds an event and drops the oldest beyond what is to be kept. It does not wake anyone: see signal.
+func (l *topicLog) append(e Event, k keep) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.segments)
@@ -35,8 +47,17 @@ func (l *topicLog) append(e Event, history int) {
 	// A segment that grows moves; readers of the old array keep reading the same events.
 	l.segments[n-1] = append(l.segments[n-1], e)
 	l.next++
-	if l.next-l.first > uint64(history) {
-		l.trimTo(l.next - uint64(history))
+	l.bytes += len(e.Record.Value)
+	first := l.first
+	if l.next-first > uint64(k.events) {
+		first = l.next - uint64(k.events)
+	}
+	for left := l.bytes; left > k.bytes && l.next-first > leastEvents; first++ {
+		left -= len(l.at(first).Record.Value)
+	}
+	l.trimTo(first)
+	if l.stale > k.bytes/8 {
+		l.release()
 	}
 }
 
@@ -47,18 +68,26 @@ func (l *topicLog) trimTo(first uint64) {
 		return
 	}
 	l.floor = max(l.floor, l.at(first-1).Record.Revision)
-	l.first = first
+	for ; l.first < first; l.first++ {
+		n := len(l.at(l.first).Record.Value)
+		l.bytes -= n
+		l.stale += n
+	}
 	drop := 0
 	for drop < len(l.segments) && l.base+segmentEvents <= first {
 		l.base += segmentEvents
 		drop++
 	}
 	if drop > 0 {
+		l.stale = 0
+		for seq := l.base; seq < l.first; seq++ {
+			l.stale += len(l.segments[drop][seq-l.base].Record.Value)
+		}
 		clear(l.segments[:drop])
 		l.segments = l.segments[drop:]
 	}
 	if l.first == l.next {
-		l.segments, l.base = nil, l.next
+		l.segments, l.base, l.stale = nil, l.next, 0
 	}
 }
 
@@ -73,8 +102,13 @@ func (l *topicLog) compact(revision uint64) {
 	defer l.mu.Unlock()
 	l.trimTo(l.seqAfter(revision))
 	l.floor = max(l.floor, revision)
+	l.release()
+}
+
+// release lets go of what was dropped from the first segment: readers may hold the old array, so it takes a new one.
+func (l *topicLog) release() {
+	l.stale = 0
 	if l.first > l.base {
-		// Let go of what was dropped from the first segment: readers may hold the old array, so take a new one.
 		kept := make([]Event, len(l.segments[0]))
 		copy(kept[l.first-l.base:], l.segments[0][l.first-l.base:])
 		l.segments[0] = kept
@@ -94,7 +128,7 @@ func (l *topicLog) seqAfter(revision uint64) uint64 {
 func (l *topicLog) read(seq uint64) (events []Event, all bool, wake <-chan struct{}, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if seq < l.first {
+	if seq < l.first || l.lost {
 		return nil, false, nil, ErrExpired
 	}
 	if seq < l.next {
@@ -111,6 +145,13 @@ func (l *topicLog) read(seq uint64) (events []Event, all bool, wake <-chan struc
 	return nil, true, l.wake, nil
 }
 
+// splits tells whether the event at seq has the revision of the one before it: on a Shared engine a revision can have many.
+func (l *topicLog) splits(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.lost && seq > l.first && seq < l.next && l.at(seq).Record.Revision == l.at(seq-1).Record.Revision
+}
+
 // signal wakes the cursors that wait.
 func (l *topicLog) signal() {
 	l.mu.Lock()
@@ -125,6 +166,14 @@ func (l *topicLog) signal() {
 func (l *topicLog) close() {
 	l.mu.Lock()
 	l.closed = true
+	l.mu.Unlock()
+	l.signal()
+}
+
+// lose ends the log for good: its cursors get ErrExpired.
+func (l *topicLog) lose() {
+	l.mu.Lock()
+	l.lost, l.segments = true, nil
 	l.mu.Unlock()
 	l.signal()
 }

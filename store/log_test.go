@@ -23,7 +23,7 @@ func TestLogKeepsWhatItShould(t *testing.T) {
 				floor = max(floor, at)
 			}
 			revision += 1 + r.Uint64N(3)
-			l.append(Event{Record: &Record{Revision: revision}}, history)
+			l.append(Event{Record: &Record{Revision: revision}}, keep{history, 1 << 20})
 			want = append(want, revision)
 			if len(want) > history {
 				floor = max(floor, want[0])
@@ -64,7 +64,7 @@ func TestLogKeepsWhatItShould(t *testing.T) {
 func TestCompactedEventsAreReleased(t *testing.T) {
 	l := &topicLog{}
 	for revision := uint64(1); revision <= 50; revision++ {
-		l.append(Event{Record: &Record{Revision: revision}}, 1000)
+		l.append(Event{Record: &Record{Revision: revision}}, keep{1000, 1 << 20})
 	}
 	held, _, _, _ := l.read(0)
 	l.compact(30)
@@ -73,10 +73,48 @@ func TestCompactedEventsAreReleased(t *testing.T) {
 			t.Fatalf("slot %d holds %v", i, e.Record)
 		}
 	}
-	l.append(Event{Record: &Record{Revision: 51}}, 1000)
+	l.append(Event{Record: &Record{Revision: 51}}, keep{1000, 1 << 20})
 	for i, e := range held {
 		if e.Record.Revision != uint64(i+1) {
 			t.Fatalf("a reader's event %d changed", i)
+		}
+	}
+}
+
+// TestLogIsBoundedInBytes appends events of any size: those kept are small together, or few, and so is what lies dropped beside
+// them.
+func TestLogIsBoundedInBytes(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	const limit = 100_000
+	for range 20 {
+		l := &topicLog{}
+		largest := 1 + r.IntN(5000)
+		for revision := uint64(1); revision <= 3000; revision++ {
+			if r.IntN(200) == 0 {
+				l.compact(revision - min(revision, r.Uint64N(100)))
+			}
+			l.append(Event{Record: &Record{Revision: revision, Value: make([]byte, r.IntN(largest))}}, keep{1000, limit})
+			kept, dropped := 0, 0
+			for i, segment := range l.segments {
+				for j, e := range segment {
+					switch seq := l.base + uint64(i*segmentEvents+j); {
+					case e.Record == nil:
+					case seq < l.first:
+						dropped += len(e.Record.Value)
+					default:
+						kept += len(e.Record.Value)
+					}
+				}
+			}
+			if kept != l.bytes || dropped != l.stale {
+				t.Fatalf("%d bytes kept and %d dropped, counted as %d and %d", kept, dropped, l.bytes, l.stale)
+			}
+			if n := l.next - l.first; n > 1000 || kept > limit && n > leastEvents || dropped > limit/8 {
+				t.Fatalf("%d events of %d bytes are kept, and %d bytes beside them", n, kept, dropped)
+			}
+			if n := l.next - l.first; n < min(revision-l.floor, leastEvents) {
+				t.Fatalf("only %d events are kept after %d", n, revision)
+			}
 		}
 	}
 }

@@ -8,15 +8,20 @@ import (
 	"sync/atomic"
 )
 
-// defaultHistory is how many events of a topic are kept when Options.History is 0.
-const defaultHistory = 4096
+// defaultHistory is how many events of a topic are kept when Options.History is 0, defaultHistoryBytes how big they may be
+// when Options.HistoryBytes is 0.
+const (
+	defaultHistory      = 4096
+	defaultHistoryBytes = 32 << 20
+)
 
 // Store is the index, the event logs and the committer. All methods are safe for concurrent use.
 type Store struct {
 	engine  Engine
+	shared  *sharing // nil unless the engine is a Shared
 	topicOf func(string) string
 	loader  *loader
-	history int
+	history keep
 	log     *slog.Logger
 
 	// mu guards the index, its revision and the cached view. Event logs are appended to while it is held for writing.
@@ -24,6 +29,7 @@ type Store struct {
 	records  *index
 	revision uint64
 	view     *View
+	waiting  []waiter
 
 	// published is revision again, set after the logs have everything up to it: what cursors measure progress by.
 	published atomic.Uint64
@@ -41,8 +47,11 @@ type Store struct {
 	broken atomic.Pointer[error]
 }
 
-// Err returns why the store takes no more writes, nil while it does.
+// Err returns why the store takes no writes now, nil while it does. On a Shared engine it asks that, for up to two seconds.
 func (s *Store) Err() error {
+	if s.shared != nil {
+		return s.shared.ask(s)
+	}
 	if e := s.broken.Load(); e != nil {
 		return *e
 	}
@@ -58,6 +67,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.History <= 0 {
 		o.History = defaultHistory
 	}
+	if o.HistoryBytes <= 0 {
+		o.HistoryBytes = defaultHistoryBytes
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -65,7 +77,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		engine:  o.Engine,
 		topicOf: o.Topic,
 		loader:  &loader{attach: o.Attach, log: o.Log},
-		history: o.History,
+		history: keep{o.History, o.HistoryBytes},
 		log:     o.Log,
 		records: new(index),
 		topics:  map[string]*topicLog{},
@@ -90,15 +102,23 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.revision = last
 	s.published.Store(last)
 	s.floor = last
-	go s.commitLoop()
+	if shared, ok := o.Engine.(Shared); ok {
+		s.share(ctx, shared)
+	} else {
+		go s.commitLoop()
+	}
 	return s, nil
 }
 
 // Close stops the committer after the batch in work, answers everything still queued with ErrClosed, ends the watches and
-// closes the engine, whose error it returns. Reads keep working.
+// closes the engine, whose error it returns. Reads keep working. On a Shared engine it waits a moment for the writes in
+// work and for what they are to show.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closed)
+		if s.shared != nil {
+			s.unshare()
+		}
 		<-s.ended
 		s.topicsMu.Lock()
 		s.topicsClosed = true

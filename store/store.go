@@ -10,7 +10,8 @@ import (
 	"log/slog"
 )
 
-// Engine makes writes durable and gives them back at the next start. Calls of Apply never overlap.
+// Engine makes writes durable and gives them back at the next start. Calls of Apply never overlap. One that is a Shared too
+// has further duties.
 type Engine interface {
 	// Load calls fn for every live record, in key order, and returns the last revision made durable. fn may keep value.
 	Load(ctx context.Context, fn func(key string, revision uint64, value []byte) error) (last uint64, err error)
@@ -26,6 +27,8 @@ type Mutation struct {
 	Key      string
 	Revision uint64
 	Value    []byte
+	// Expect is the revision that Key is at, 0 for none. The store has checked it, except for a Shared engine.
+	Expect uint64
 }
 
 // Options configures Open.
@@ -38,7 +41,10 @@ type Options struct {
 	// History is how many events of a topic are kept for watchers to continue from (default 4096). A watcher that is
 	// further behind gets ErrExpired. Events are shared; keeping one costs what the replaced record costs.
 	History int
-	Log     *slog.Logger
+	// HistoryBytes is how much the values of a topic's events may take (default 32 MiB): of big records fewer events are kept,
+	// but 64 in any case.
+	HistoryBytes int
+	Log          *slog.Logger
 }
 
 // Write is one change. Exactly one revision is spent on it.
@@ -48,8 +54,9 @@ type Write struct {
 	Expect uint64
 	// Value is the encoded object; nil deletes the record.
 	Value []byte
-	// Attach is called once, after the write is durable and before anyone can see it, with the revision it got; what it
-	// returns becomes the attachment of the record (for a delete: of the record that the event carries).
+	// Attach is called once, after the write is durable and before Commit returns, with the revision it got; what it
+	// returns becomes the attachment of the record (for a delete: of the record that the event carries). No one sees the
+	// record without it, except on a Shared engine: who is faster there than the answer gets what Options.Attach makes.
 	Attach func(revision uint64) any
 }
 
@@ -68,7 +75,14 @@ var (
 	ErrClosed = errors.New("store: closed")
 	// ErrNotApplied is wrapped by an Engine's error when the batch was surely not applied: later writes may be tried.
 	ErrNotApplied = errors.New("store: not applied")
-	// ErrReadOnly answers every write after one whose outcome is unknown: what the disk holds is only known after a restart.
+	// ErrConflict is what a Shared engine answers when Expect did not hold: the write was surely not applied by the attempt
+	// that was answered.
+	ErrConflict = errors.New("store: conflict")
+	// ErrUnanswered is joined to ErrConflict when an earlier attempt of the same write went unanswered: it happened by
+	// Mutation.Revision, or never will. By itself, the outcome of the write is unknown and stays so.
+	ErrUnanswered = errors.New("store: a write went unanswered: it may have happened or not")
+	// ErrReadOnly answers every write after one whose outcome is unknown, until a Recoverer has come back: with another
+	// engine what the disk holds is only known after a restart.
 	ErrReadOnly = errors.New("store: read-only")
 )
 

@@ -15,7 +15,11 @@ type index = btree.Map[string, *Record]
 type View struct {
 	revision uint64
 	records  *index
+	prefix   string
 }
+
+// Covers reports whether the view shows all records with the prefix; only one of the past (Store.Past) may not.
+func (v *View) Covers(prefix string) bool { return strings.HasPrefix(prefix, v.prefix) }
 
 // Revision is the revision the snapshot was taken at.
 func (v *View) Revision() uint64 { return v.revision }

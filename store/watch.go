@@ -26,7 +26,7 @@ func (s *Store) Watch(topic string, after uint64) (*Cursor, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if after < l.floor {
+	if after < l.floor || l.lost {
 		return nil, ErrExpired
 	}
 	return &Cursor{store: s, log: l, seq: l.seqAfter(after), min: after, progress: after}, nil
@@ -62,7 +62,7 @@ func (c *Cursor) Progress() uint64 {
 	// Read before the log: whatever has a revision up to this one is in the log already.
 	revision := c.store.published.Load()
 	c.log.mu.Lock()
-	end := c.seq == c.log.next
+	end := c.seq == c.log.next && !c.log.lost
 	c.log.mu.Unlock()
 	if end {
 		c.progress = max(c.progress, revision)
@@ -82,8 +82,12 @@ func (c *Cursor) take() ([]Event, <-chan struct{}, error) {
 		return nil, nil, err
 	}
 	c.seq += uint64(len(events))
-	if len(events) > 0 {
-		c.progress = max(c.progress, events[len(events)-1].Record.Revision)
+	if n := len(events); n > 0 {
+		last := events[n-1].Record.Revision
+		if !all && c.log.splits(c.seq) {
+			last--
+		}
+		c.progress = max(c.progress, last)
 	}
 	if all {
 		c.progress = max(c.progress, revision)

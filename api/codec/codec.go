@@ -52,6 +52,29 @@ func Envelope(gvk schema.GroupVersionKind, bodies ...[]byte) []byte {
 	return AppendEnvelope(make([]byte, 0, EnvelopeLen(gvk, size)), gvk, bodies...)
 }
 
+// Encode returns obj as it is stored: its protobuf form in an envelope of gvk, written in one piece.
+func Encode(gvk schema.GroupVersionKind, obj runtime.Object) ([]byte, error) {
+	m, ok := obj.(interface {
+		Size() int
+		MarshalToSizedBuffer(b []byte) (int, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("encode %T: it has no protobuf form", obj)
+	}
+	size := m.Size()
+	out := AppendEnvelopeHead(make([]byte, 0, EnvelopeLen(gvk, size)), gvk, size)
+	start := len(out)
+	out = out[:start+size]
+	n, err := m.MarshalToSizedBuffer(out[start:])
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", obj, err)
+	}
+	if n != size { // it is written from the end
+		return nil, fmt.Errorf("encode %T: %d bytes, said %d", obj, n, size)
+	}
+	return AppendEnvelopeEnd(out), nil
+}
+
 // EnvelopeLen returns the length of an envelope around size bytes.
 func EnvelopeLen(gvk schema.GroupVersionKind, size int) int {
 	tm := typeMetaLen(gvk)
@@ -75,6 +98,15 @@ func AppendEnvelope(out []byte, gvk schema.GroupVersionKind, bodies ...[]byte) [
 	for _, b := range bodies {
 		size += len(b)
 	}
+	out = AppendEnvelopeHead(out, gvk, size)
+	for _, b := range bodies {
+		out = append(out, b...)
+	}
+	return append(out, envelopeEnd...)
+}
+
+// AppendEnvelopeHead appends what comes before size bytes in an envelope; AppendEnvelopeEnd appends what comes after them.
+func AppendEnvelopeHead(out []byte, gvk schema.GroupVersionKind, size int) []byte {
 	out = append(out, magic...)
 	out = append(out, 0x0a) // Unknown.typeMeta
 	out = binary.AppendUvarint(out, uint64(typeMetaLen(gvk)))
@@ -88,12 +120,11 @@ func AppendEnvelope(out []byte, gvk schema.GroupVersionKind, bodies ...[]byte) [
 	out = append(out, gvk.Version...)
 	out = appendString(out, 0x12, gvk.Kind)
 	out = append(out, 0x12) // Unknown.raw
-	out = binary.AppendUvarint(out, uint64(size))
-	for _, b := range bodies {
-		out = append(out, b...)
-	}
-	return append(out, envelopeEnd...)
+	return binary.AppendUvarint(out, uint64(size))
 }
+
+// AppendEnvelopeEnd appends the end of an envelope.
+func AppendEnvelopeEnd(out []byte) []byte { return append(out, envelopeEnd...) }
 
 func appendString(out []byte, tag byte, s string) []byte {
 	out = append(out, tag)
@@ -110,10 +141,13 @@ func uvarintLen(n int) int {
 	return l
 }
 
-// ItemHeader returns the bytes that come before one item of n bytes in the protobuf body of any Kubernetes list.
-func ItemHeader(n int) []byte {
-	return binary.AppendUvarint([]byte{0x12}, uint64(n))
+// AppendItemHead appends the bytes that come before one item of n bytes in the protobuf body of any Kubernetes list.
+func AppendItemHead(out []byte, n int) []byte {
+	return binary.AppendUvarint(append(out, 0x12), uint64(n))
 }
+
+// ItemHeadLen returns the length of what AppendItemHead appends.
+func ItemHeadLen(n int) int { return 1 + uvarintLen(n) }
 
 // ListHeader returns the protobuf encoding of a list's metadata as the first field of the list.
 func ListHeader(m *metav1.ListMeta) ([]byte, error) {

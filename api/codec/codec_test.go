@@ -143,7 +143,7 @@ func TestListsAreComposed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts = append(parts, ItemHeader(len(body)), body)
+		parts = append(parts, AppendItemHead(nil, len(body)), body)
 	}
 	list.SetGroupVersionKind(gvk)
 	if got := Envelope(gvk, parts...); !bytes.Equal(got, upstream(t, Protobuf, list)) {

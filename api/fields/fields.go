@@ -30,7 +30,11 @@ type column struct {
 	// aliases are older labels that mean one of names.
 	aliases map[string]string
 	values  func(obj runtime.Object) []string
+	// clusterWide kinds that have more to select by do not take a namespace. (Those that have not take it, and match none.)
+	clusterWide bool
 }
+
+func (c column) everywhere() column { c.clusterWide = true; return c }
 
 func kind[T runtime.Object](values func(T) []string, names ...string) column {
 	return column{names: names, values: func(o runtime.Object) []string { return values(o.(T)) }}
@@ -45,8 +49,8 @@ var table = sync.OnceValue(func() map[schema.GroupVersionKind]column {
 		"status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName")
 	pods.aliases = map[string]string{"spec.host": "spec.nodeName"}
 	add("", "Pod", pods)
-	add("", "Node", kind(func(o *corev1.Node) []string { return []string{strconv.FormatBool(o.Spec.Unschedulable)} }, "spec.unschedulable"))
-	add("", "Namespace", kind(func(o *corev1.Namespace) []string { return []string{string(o.Status.Phase)} }, "status.phase"))
+	add("", "Node", kind(func(o *corev1.Node) []string { return []string{strconv.FormatBool(o.Spec.Unschedulable)} }, "spec.unschedulable").everywhere())
+	add("", "Namespace", kind(func(o *corev1.Namespace) []string { return []string{string(o.Status.Phase)} }, "status.phase").everywhere())
 	add("", "Secret", kind(func(o *corev1.Secret) []string { return []string{string(o.Type)} }, "type"))
 	add("", "Service", kind(func(o *corev1.Service) []string { return []string{o.Spec.ClusterIP, string(o.Spec.Type)} }, "spec.clusterIP", "spec.type"))
 	add("", "ReplicationController", kind(func(o *corev1.ReplicationController) []string {
@@ -55,18 +59,18 @@ var table = sync.OnceValue(func() map[schema.GroupVersionKind]column {
 	add("", "Event", kind(event, "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
 		"involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"))
 	add("events.k8s.io", "Event", kind(newEvent, "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid",
-		"regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type"))
+		"regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "source", "type"))
 	add("batch", "Job", kind(func(o *batchv1.Job) []string { return []string{strconv.Itoa(int(o.Status.Succeeded))} }, "status.successful"))
 	add("certificates.k8s.io", "CertificateSigningRequest", kind(func(o *certv1.CertificateSigningRequest) []string {
 		return []string{o.Spec.SignerName}
-	}, "spec.signerName"))
+	}, "spec.signerName").everywhere())
 	add("resource.k8s.io", "ResourceSlice", kind(func(o *resourcev1.ResourceSlice) []string {
 		node := ""
 		if o.Spec.NodeName != nil {
 			node = *o.Spec.NodeName
 		}
 		return []string{node, o.Spec.Driver}
-	}, "spec.nodeName", "spec.driver"))
+	}, "spec.nodeName", "spec.driver").everywhere())
 	return t
 })
 
@@ -92,8 +96,12 @@ func event(o *corev1.Event) []string {
 }
 
 func newEvent(o *eventsv1.Event) []string {
+	source := o.DeprecatedSource.Component
+	if source == "" {
+		source = o.ReportingController
+	}
 	r := &o.Regarding
-	return []string{r.Kind, r.Namespace, r.Name, string(r.UID), r.APIVersion, r.ResourceVersion, r.FieldPath, o.Reason, o.ReportingController, o.Type}
+	return []string{r.Kind, r.Namespace, r.Name, string(r.UID), r.APIVersion, r.ResourceVersion, r.FieldPath, o.Reason, o.ReportingController, source, o.Type}
 }
 
 // For returns the function that reads the selectable fields of gvk's objects. It is never nil.
@@ -119,7 +127,10 @@ func For(gvk schema.GroupVersionKind) func(obj runtime.Object) fields.Set {
 // Supported returns the labels a selector on gvk may name, sorted.
 func Supported(gvk schema.GroupVersionKind) []string {
 	c := table()[gvk]
-	list := append([]string{nameKey, namespaceKey}, c.names...)
+	list := append([]string{nameKey}, c.names...)
+	if !c.clusterWide {
+		list = append(list, namespaceKey)
+	}
 	for alias := range c.aliases {
 		list = append(list, alias)
 	}
@@ -130,7 +141,7 @@ func Supported(gvk schema.GroupVersionKind) []string {
 // Convert translates one term of a selector to the label For uses, or says that the kind has no such label.
 func Convert(gvk schema.GroupVersionKind, label, value string) (string, string, error) {
 	c, known := table()[gvk]
-	if label == nameKey || label == namespaceKey || slices.Contains(c.names, label) {
+	if label == nameKey || label == namespaceKey && !c.clusterWide || slices.Contains(c.names, label) {
 		return label, value, nil
 	}
 	if to, ok := c.aliases[label]; ok {
@@ -147,5 +158,6 @@ func Convert(gvk schema.GroupVersionKind, label, value string) (string, string, 
 
 // wordings are the kinds that say it in other words.
 var wordings = map[schema.GroupVersionKind]string{
-	{Group: "batch", Version: "v1", Kind: "Job"}: "field label %q not supported for Job",
+	{Group: "batch", Version: "v1", Kind: "Job"}:                     "field label %q not supported for Job",
+	{Group: "resource.k8s.io", Version: "v1", Kind: "ResourceSlice"}: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
 }

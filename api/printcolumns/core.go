@@ -165,7 +165,7 @@ func quotaRow(o *corev1.ResourceQuota, now time.Time) []any {
 	for _, k := range names {
 		used, hard := o.Status.Used[corev1.ResourceName(k)], o.Status.Hard[corev1.ResourceName(k)]
 		cell := fmt.Sprintf("%s: %s/%s", k, used.String(), hard.String())
-		if strings.HasPrefix(k, "limits") {
+		if strings.HasPrefix(k, "limits.") {
 			limits = append(limits, cell)
 		} else {
 			requests = append(requests, cell)

@@ -81,6 +81,7 @@ func addNetwork(t table) {
 			if r.Namespace != "" {
 				parts = append(parts, r.Namespace)
 			}
+			parts[0] = strings.ToLower(parts[0])
 			parent = strings.Join(append(parts, r.Name), "/")
 		}
 		return []any{o.Name, parent, age(o.CreationTimestamp, now)}

@@ -156,9 +156,9 @@ func addDevices(t table) {
 			} else {
 				state += ",allocated"
 			}
-		}
-		if len(o.Status.ReservedFor) > 0 {
-			state += ",reserved"
+			if len(o.Status.ReservedFor) > 0 {
+				state += ",reserved"
+			}
 		}
 		return []any{o.Name, state, age(o.CreationTimestamp, now)}
 	}, func() columns {

@@ -1,6 +1,7 @@
 package strategy
 
 import (
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,20 +28,15 @@ func createService(s *corev1.Service) {
 }
 
 func updateService(s, old *corev1.Service) {
-	normalizeIPs(&s.Spec, &old.Spec)
 	patchAllocated(s, old)
+	normalizeIPs(&s.Spec, &old.Spec)
 	dropTypeFields(s, old)
 }
 
-// normalizeIPs follows an old client that knows the single clusterIP only.
+// normalizeIPs follows a client that knows only one of the single address and the list of addresses.
 func normalizeIPs(s, old *corev1.ServiceSpec) {
-	if s.ClusterIP != "" && len(s.ClusterIPs) == 0 && s.ClusterIP != old.ClusterIP {
-		s.ClusterIPs = []string{s.ClusterIP}
-		return
-	}
-	if s.ClusterIP != "" && len(s.ClusterIPs) == 0 {
+	if len(old.ClusterIPs) > 0 && len(s.ClusterIPs) == 0 && s.ClusterIP == old.ClusterIP {
 		s.ClusterIPs = old.ClusterIPs
-		return
 	}
 	if s.ClusterIP == old.ClusterIP || !slices.Equal(s.ClusterIPs, old.ClusterIPs) {
 		return
@@ -52,37 +48,31 @@ func normalizeIPs(s, old *corev1.ServiceSpec) {
 }
 
 // patchAllocated fills what was allocated to old into an update that leaves it out, so that a client may put back the
-// manifest it created the Service from.
+// manifest it created the Service from. Ports are the same by their names.
 func patchAllocated(s, old *corev1.Service) {
 	a, b := &s.Spec, &old.Spec
 	if b.Type != corev1.ServiceTypeExternalName && a.Type != corev1.ServiceTypeExternalName {
-		if a.ClusterIP == "" && len(a.ClusterIPs) == 0 {
-			a.ClusterIP, a.ClusterIPs = b.ClusterIP, b.ClusterIPs
-		} else if a.ClusterIP == "" && a.ClusterIPs != nil && len(a.ClusterIPs) > 0 && a.ClusterIPs[0] == b.ClusterIP {
+		if a.ClusterIP == "" {
 			a.ClusterIP = b.ClusterIP
+		}
+		if len(a.ClusterIPs) == 0 && a.ClusterIP == b.ClusterIP {
+			a.ClusterIPs = b.ClusterIPs
 		}
 	}
 	ports := func(t corev1.ServiceType) bool {
 		return t == corev1.ServiceTypeNodePort || t == corev1.ServiceTypeLoadBalancer
 	}
 	if ports(a.Type) && ports(b.Type) {
-		type key struct {
-			protocol corev1.Protocol
-			port     int32
-		}
-		used, taken := map[key]int32{}, map[int32]bool{}
+		was, taken := map[string]int32{}, map[int32]bool{}
 		for i := range b.Ports {
-			used[key{b.Ports[i].Protocol, b.Ports[i].Port}] = b.Ports[i].NodePort
+			was[b.Ports[i].Name] = b.Ports[i].NodePort
 		}
 		for i := range a.Ports {
 			taken[a.Ports[i].NodePort] = true
 		}
 		for i := range a.Ports {
-			p := &a.Ports[i]
-			if p.NodePort == 0 {
-				if was := used[key{p.Protocol, p.Port}]; !taken[was] {
-					p.NodePort = was
-				}
+			if p := &a.Ports[i]; p.NodePort == 0 && !taken[was[p.Name]] {
+				p.NodePort = was[p.Name]
 			}
 		}
 	}
@@ -158,6 +148,13 @@ func createNode(n *corev1.Node) {
 	n.Status.Config = nil
 }
 
+// canonNode fills in what may be allocated where nothing is said: an empty list is not kept, and then says nothing.
+func canonNode(n *corev1.Node) {
+	if len(n.Status.Allocatable) == 0 && len(n.Status.Capacity) > 0 {
+		n.Status.Allocatable = maps.Clone(n.Status.Capacity)
+	}
+}
+
 func updateNode(n, old *corev1.Node) {
 	if old.Spec.ConfigSource == nil {
 		n.Spec.ConfigSource = nil
@@ -185,7 +182,7 @@ func nodeStatus(n, old *corev1.Node) {
 }
 
 func createVolume(v *corev1.PersistentVolume) {
-	now := metav1.Now()
+	now := metav1.Now().Rfc3339Copy() // whole seconds, as it is stored
 	v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}
 }
 
@@ -194,7 +191,7 @@ func updateVolume(v, old *corev1.PersistentVolume) { v.Status = old.Status }
 func volumeStatus(v, old *corev1.PersistentVolume) {
 	if v.Status.Phase != old.Status.Phase {
 		if v.Status.LastPhaseTransitionTime == nil || old.Status.LastPhaseTransitionTime != nil && v.Status.LastPhaseTransitionTime.Equal(old.Status.LastPhaseTransitionTime) {
-			now := metav1.Now()
+			now := metav1.Now().Rfc3339Copy() // whole seconds, as it is stored
 			v.Status.LastPhaseTransitionTime = &now
 		}
 	} else if v.Status.LastPhaseTransitionTime == nil {
@@ -204,10 +201,36 @@ func volumeStatus(v, old *corev1.PersistentVolume) {
 
 func createClaim(c *corev1.PersistentVolumeClaim) {
 	c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+	if c.Spec.DataSourceRef != nil {
+		c.Spec.DataSourceRef.Namespace = nil
+	}
+	if c.Spec.DataSourceRef == nil && !copyable(c.Spec.DataSource) {
+		c.Spec.DataSource = nil
+	}
 	normalizeSource(&c.Spec)
 }
 
-func updateClaim(c, old *corev1.PersistentVolumeClaim) { normalizeSource(&c.Spec) }
+func updateClaim(c, old *corev1.PersistentVolumeClaim) {
+	if r := c.Spec.DataSourceRef; r != nil && (old.Spec.DataSourceRef == nil || old.Spec.DataSourceRef.Namespace == nil) {
+		r.Namespace = nil
+	}
+	if old.Spec.DataSource == nil && c.Spec.DataSourceRef == nil && !copyable(c.Spec.DataSource) {
+		c.Spec.DataSource = nil
+	}
+	normalizeSource(&c.Spec)
+}
+
+// copyable reports whether the older field may name a source: it knows claims and snapshots, and forgets anything else.
+func copyable(s *corev1.TypedLocalObjectReference) bool {
+	if s == nil {
+		return false
+	}
+	group := ""
+	if s.APIGroup != nil {
+		group = *s.APIGroup
+	}
+	return group == "" && s.Kind == "PersistentVolumeClaim" || group == "snapshot.storage.k8s.io" && s.Kind == "VolumeSnapshot"
+}
 
 // normalizeSource keeps the older dataSource and the newer dataSourceRef in line.
 func normalizeSource(s *corev1.PersistentVolumeClaimSpec) {

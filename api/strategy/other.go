@@ -1,6 +1,7 @@
 package strategy
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
@@ -68,6 +69,13 @@ func createJob(j *batchv1.Job) {
 	}
 }
 
+// canonJob lets a Job without labels have those of its pods, as its defaults do: by now they include the generated ones.
+func canonJob(j *batchv1.Job) {
+	if len(j.Labels) == 0 && len(j.Spec.Template.Labels) > 0 {
+		j.Labels = maps.Clone(j.Spec.Template.Labels)
+	}
+}
+
 func updateCSR(c, old *certv1.CertificateSigningRequest) {
 	c.Spec = old.Spec
 	c.Status = old.Status
@@ -112,7 +120,7 @@ func conditionsOf(c *certv1.CertificateSigningRequest, t certv1.RequestCondition
 
 // stamp fills in the times of conditions that came without.
 func stamp(list, old []certv1.CertificateSigningRequestCondition) {
-	now := metav1.Now()
+	now := metav1.Now().Rfc3339Copy() // whole seconds, as it is stored
 	for i := range list {
 		c := &list[i]
 		if c.LastUpdateTime.IsZero() {

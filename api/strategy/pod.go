@@ -63,7 +63,28 @@ func podStatus(p, old *corev1.Pod) {
 	if p.Status.QOSClass == "" {
 		p.Status.QOSClass = old.Status.QOSClass
 	}
+	keepGenerations(&p.Status, &old.Status)
 	keepResources(p, old)
+}
+
+// keepGenerations keeps which generation was observed, in the status and in its conditions, for a writer that leaves it out.
+func keepGenerations(s, old *corev1.PodStatus) {
+	if s.ObservedGeneration == 0 {
+		s.ObservedGeneration = old.ObservedGeneration
+	}
+	was := map[corev1.PodConditionType][]int64{} // a type may be there more than once
+	for _, c := range old.Conditions {
+		was[c.Type] = append(was[c.Type], c.ObservedGeneration)
+	}
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		if list := was[c.Type]; len(list) > 0 {
+			if c.ObservedGeneration == 0 {
+				c.ObservedGeneration = list[0]
+			}
+			was[c.Type] = list[1:]
+		}
+	}
 }
 
 // keepResources keeps what a kubelet that does not report container resources would otherwise wipe out.

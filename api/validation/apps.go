@@ -382,7 +382,17 @@ func replicaCounts(p *field.Path, replicas, labelled, ready, available int32, ob
 
 func replicaSetStatus(o, _ *appsv1.ReplicaSet) errors {
 	s := o.Status
-	return replicaCounts(field.NewPath("status"), s.Replicas, s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas, s.ObservedGeneration)
+	p := field.NewPath("status")
+	return append(replicaCounts(p, s.Replicas, s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas, s.ObservedGeneration), nonNegativePtr(p.Child("terminatingReplicas"), s.TerminatingReplicas)...)
+}
+
+// collisions checks a count that only grows.
+func collisions(n, was *int32, p *field.Path) errors {
+	errs := nonNegativePtr(p.Child("collisionCount"), n)
+	if was != nil && (n == nil || *n < *was) {
+		errs = append(errs, field.Invalid(p.Child("collisionCount"), deref(n, 0), "cannot be decremented"))
+	}
+	return errs
 }
 
 func deploymentStatus(o, old *appsv1.Deployment) errors {
@@ -400,26 +410,23 @@ func deploymentStatus(o, old *appsv1.Deployment) errors {
 	if s.AvailableReplicas > s.ReadyReplicas {
 		errs = append(errs, field.Invalid(p.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
 	}
-	if s.CollisionCount != nil {
-		errs = append(errs, nonNegative(p.Child("collisionCount"), *s.CollisionCount)...)
-	}
-	if was := old.Status.CollisionCount; was != nil && (s.CollisionCount == nil || *s.CollisionCount < *was) {
-		errs = append(errs, field.Invalid(p.Child("collisionCount"), deref(s.CollisionCount, 0), "cannot be decremented"))
-	}
-	return errs
+	errs = append(errs, nonNegativePtr(p.Child("terminatingReplicas"), s.TerminatingReplicas)...)
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount, p)...)
 }
 
-func daemonSetStatus(o, _ *appsv1.DaemonSet) errors {
-	s := o.Status
-	return counts(field.NewPath("status"), map[string]int64{"currentNumberScheduled": int64(s.CurrentNumberScheduled), "numberMisscheduled": int64(s.NumberMisscheduled),
+func daemonSetStatus(o, old *appsv1.DaemonSet) errors {
+	p, s := field.NewPath("status"), o.Status
+	errs := counts(p, map[string]int64{"currentNumberScheduled": int64(s.CurrentNumberScheduled), "numberMisscheduled": int64(s.NumberMisscheduled),
 		"desiredNumberScheduled": int64(s.DesiredNumberScheduled), "numberReady": int64(s.NumberReady), "observedGeneration": s.ObservedGeneration,
 		"updatedNumberScheduled": int64(s.UpdatedNumberScheduled), "numberAvailable": int64(s.NumberAvailable), "numberUnavailable": int64(s.NumberUnavailable)})
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount, p)...)
 }
 
-func statefulSetStatus(o, _ *appsv1.StatefulSet) errors {
+func statefulSetStatus(o, old *appsv1.StatefulSet) errors {
 	p, s := field.NewPath("status"), o.Status
 	errs := counts(p, map[string]int64{"replicas": int64(s.Replicas), "readyReplicas": int64(s.ReadyReplicas), "currentReplicas": int64(s.CurrentReplicas), "updatedReplicas": int64(s.UpdatedReplicas),
-		"availableReplicas": int64(s.AvailableReplicas), "observedGeneration": s.ObservedGeneration, "collisionCount": int64(deref(s.CollisionCount, 0))})
+		"availableReplicas": int64(s.AvailableReplicas), "observedGeneration": s.ObservedGeneration})
+	errs = append(errs, collisions(s.CollisionCount, old.Status.CollisionCount, p)...)
 	for _, f := range []struct {
 		name string
 		n    int32

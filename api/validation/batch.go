@@ -2,6 +2,7 @@ package validation
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,9 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	labelset "k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"karve/api/validation/cron"
 )
 
 const (
@@ -23,7 +27,7 @@ const (
 )
 
 func addBatch(t table) {
-	rule(t, "batch", "v1", "Job", true, subdomain, job, jobUpdate)
+	rule(t, "batch", "v1", "Job", true, subdomain, job, jobUpdate, onSub("status", jobStatus))
 	rule(t, "batch", "v1", "CronJob", true, subdomain, cronJob, nil)
 }
 
@@ -412,7 +416,7 @@ func cronJob(o *batchv1.CronJob) errors {
 	if s.Schedule == "" {
 		errs = append(errs, field.Required(p.Child("schedule"), ""))
 	} else {
-		if err := parseSchedule(s.Schedule); err != nil {
+		if err := cron.Check(s.Schedule); err != nil {
 			errs = append(errs, field.Invalid(p.Child("schedule"), s.Schedule, err.Error()))
 		}
 		if strings.Contains(s.Schedule, "TZ") {
@@ -453,4 +457,127 @@ func timeZone(z *string, p *field.Path) errors {
 		return errors{field.Invalid(p, *z, err.Error())}
 	}
 	return nil
+}
+
+// jobStatus judges what the controller of a Job reports: that the numbers, times and conditions of it go together, and that
+// nothing is taken back. What the old status said already is not held against the new one.
+func jobStatus(o, old *batchv1.Job) errors {
+	now, before := jobState(o), jobState(old)
+	known := map[string]bool{}
+	for _, e := range before {
+		known[e.Field+e.Detail] = true
+	}
+	var errs errors
+	for _, e := range now {
+		if !known[e.Field+e.Detail] {
+			errs = append(errs, e)
+		}
+	}
+	return append(errs, jobProgress(o, old)...)
+}
+
+func jobHas(o *batchv1.Job, t batchv1.JobConditionType) bool {
+	return slices.ContainsFunc(o.Status.Conditions, func(c batchv1.JobCondition) bool { return c.Type == t && c.Status == corev1.ConditionTrue })
+}
+
+// jobState judges a status by itself.
+func jobState(o *batchv1.Job) errors {
+	s, p := &o.Status, field.NewPath("status")
+	errs := counts(p, map[string]int64{"active": int64(s.Active), "succeeded": int64(s.Succeeded), "failed": int64(s.Failed), "ready": int64(deref(s.Ready, 0)), "terminating": int64(deref(s.Terminating, 0))})
+	errs = append(errs, uncounted(s.UncountedTerminatedPods, p.Child("uncountedTerminatedPods"))...)
+	complete, failed, target, met := jobHas(o, batchv1.JobComplete), jobHas(o, batchv1.JobFailed), jobHas(o, batchv1.JobFailureTarget), jobHas(o, batchv1.JobSuccessCriteriaMet)
+	finished := complete || failed
+	conditions := p.Child("conditions")
+	for _, c := range []struct {
+		wrong  bool
+		at     *field.Path
+		value  any
+		detail string
+	}{
+		{complete && failed, conditions, field.OmitValueType{}, "cannot set Complete=True and Failed=true conditions"},
+		{complete && target, conditions, field.OmitValueType{}, "cannot set Complete=True and FailureTarget=true conditions"},
+		{failed && !target, conditions, field.OmitValueType{}, "cannot set Failed=True condition without the FailureTarget=true condition"},
+		{complete && !met, conditions, field.OmitValueType{}, "cannot set Complete=True condition without the SuccessCriteriaMet=true condition"},
+		{met && failed, conditions, field.OmitValueType{}, "cannot set Failed=True and SuccessCriteriaMet=true conditions"},
+		{met && target, conditions, field.OmitValueType{}, "cannot set FailureTarget=True and SuccessCriteriaMet=true conditions"},
+		{s.CompletionTime != nil && !complete, p.Child("completionTime"), s.CompletionTime, "cannot set completionTime when there is no Complete=True condition"},
+		{s.CompletionTime != nil && s.StartTime != nil && s.CompletionTime.Before(s.StartTime), p.Child("completionTime"), s.CompletionTime, "completionTime cannot be set before startTime"},
+		{finished && s.Active > 0, p.Child("active"), s.Active, "active>0 is invalid for finished job"},
+		{finished && deref(s.Terminating, 0) > 0, p.Child("terminating"), s.Terminating, "terminating>0 is invalid for finished job"},
+		{finished && pending(s.UncountedTerminatedPods), p.Child("uncountedTerminatedPods"), s.UncountedTerminatedPods, "uncountedTerminatedPods needs to be empty for finished job"},
+		{s.CompletedIndexes != "" && !indexed(&o.Spec), p.Child("completedIndexes"), s.CompletedIndexes, "cannot set non-empty completedIndexes when non-indexed completion mode"},
+		{s.FailedIndexes != nil && o.Spec.BackoffLimitPerIndex == nil, p.Child("failedIndexes"), s.FailedIndexes, "cannot set non-null failedIndexes when backoffLimitPerIndex is null"},
+		{deref(s.Ready, 0) > s.Active, p.Child("ready"), s.Ready, "cannot set more ready pods than active"},
+	} {
+		if c.wrong {
+			errs = append(errs, field.Invalid(c.at, c.value, c.detail))
+		}
+	}
+	if complete && s.CompletionTime == nil {
+		errs = append(errs, field.Required(p.Child("completionTime"), "completionTime is required for Complete jobs"))
+	}
+	if finished && s.StartTime == nil {
+		errs = append(errs, field.Required(p.Child("startTime"), "startTime is required for finished job"))
+	}
+	if n := o.Spec.Completions; n != nil && indexed(&o.Spec) {
+		if _, err := indexes(s.CompletedIndexes, *n); err != nil {
+			errs = append(errs, field.Invalid(p.Child("completedIndexes"), s.CompletedIndexes, fmt.Sprintf("error parsing completedIndexes: %s", err)))
+		}
+		if _, err := indexes(deref(s.FailedIndexes, ""), *n); err != nil {
+			errs = append(errs, field.Invalid(p.Child("failedIndexes"), s.FailedIndexes, fmt.Sprintf("error parsing failedIndexes: %s", err)))
+		}
+	}
+	return errs
+}
+
+func pending(u *batchv1.UncountedTerminatedPods) bool {
+	return u != nil && len(u.Succeeded)+len(u.Failed) > 0
+}
+
+func uncounted(u *batchv1.UncountedTerminatedPods, p *field.Path) errors {
+	if u == nil {
+		return nil
+	}
+	var errs errors
+	known := sets.New[types.UID]()
+	for _, l := range []struct {
+		name string
+		uids []types.UID
+	}{{"succeeded", u.Succeeded}, {"failed", u.Failed}} {
+		for i, id := range l.uids {
+			at := p.Child(l.name).Index(i)
+			switch {
+			case id == "":
+				errs = append(errs, field.Invalid(at, id, "must not be empty"))
+			case known.Has(id):
+				errs = append(errs, field.Duplicate(at, id))
+			}
+			known.Insert(id)
+		}
+	}
+	return errs
+}
+
+// jobProgress refuses to take back what was reported.
+func jobProgress(o, old *batchv1.Job) errors {
+	var errs errors
+	p, s, b := field.NewPath("status"), &o.Status, &old.Status
+	for _, t := range []batchv1.JobConditionType{batchv1.JobFailed, batchv1.JobComplete, batchv1.JobFailureTarget, batchv1.JobSuccessCriteriaMet} {
+		if jobHas(old, t) && !jobHas(o, t) {
+			errs = append(errs, field.Invalid(p.Child("conditions"), field.OmitValueType{}, fmt.Sprintf("cannot disable the terminal %s=True condition", t)))
+		}
+	}
+	if s.Failed < b.Failed {
+		errs = append(errs, field.Invalid(p.Child("failed"), s.Failed, "cannot decrease the failed counter"))
+	}
+	if s.Succeeded < b.Succeeded && !indexed(&o.Spec) { // an elastic Job may be made smaller
+		errs = append(errs, field.Invalid(p.Child("succeeded"), s.Succeeded, "cannot decrease the succeeded counter"))
+	}
+	if s.CompletionTime != nil && b.CompletionTime != nil && !s.CompletionTime.Equal(b.CompletionTime) {
+		errs = append(errs, field.Invalid(p.Child("completionTime"), s.CompletionTime, "completionTime cannot be mutated"))
+	}
+	if b.StartTime != nil && !b.StartTime.Equal(s.StartTime) && !deref(o.Spec.Suspend, false) {
+		errs = append(errs, field.Invalid(p.Child("startTime"), s.StartTime, "cannot change startTime for unsuspended job"))
+	}
+	return errs
 }

@@ -2,7 +2,6 @@ package validation
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -17,6 +16,8 @@ type podContext struct {
 	claims  sets.Set[string]
 	// grace is the pod's termination grace period in seconds.
 	grace int64
+	// pod tells that it is a pod, not a template of one.
+	pod bool
 }
 
 // containerLists checks regular and init containers together: their names share one space.
@@ -32,23 +33,16 @@ func containerLists(ctx *podContext, p *field.Path) errors {
 		c, at := &s.Containers[i], p.Child("containers").Index(i)
 		errs = append(errs, container(ctx, c, at)...)
 		errs = append(errs, uniqueName(names, c.Name, at)...)
-		if len(c.RestartPolicyRules) > 0 && c.RestartPolicy == nil {
-			errs = append(errs, field.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
-		}
 		errs = append(errs, hooks(ctx, c.Lifecycle, at.Child("lifecycle"))...)
 		errs = append(errs, probes(ctx, c, at)...)
-		if c.RestartPolicy != nil {
-			errs = append(errs, oneOf(at.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
-		}
+		errs = append(errs, restartRules(c, at)...)
 	}
 	errs = append(errs, portConflicts(s.Containers, hostPorts, p.Child("containers"))...)
 	for i := range s.InitContainers {
 		c, at := &s.InitContainers[i], p.Child("initContainers").Index(i)
 		sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 		errs = append(errs, container(ctx, c, at)...)
-		if c.RestartPolicy != nil {
-			errs = append(errs, oneOf(at.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
-		}
+		errs = append(errs, restartRules(c, at)...)
 		errs = append(errs, uniqueName(names, c.Name, at)...)
 		if sidecar {
 			errs = append(errs, hooks(ctx, c.Lifecycle, at.Child("lifecycle"))...)
@@ -67,6 +61,34 @@ func containerLists(ctx *podContext, p *field.Path) errors {
 		errs = append(errs, portConflicts(s.InitContainers[i:i+1], map[string]bool{}, p.Child("initContainers"))...)
 	}
 	return append(errs, ephemeralContainers(ctx, p.Child("ephemeralContainers"), names)...)
+}
+
+// restartRules checks when a container is started again on its own terms.
+func restartRules(c *corev1.Container, p *field.Path) errors {
+	var errs errors
+	if c.RestartPolicy != nil {
+		errs = append(errs, oneOf(p.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
+	} else if len(c.RestartPolicyRules) > 0 {
+		errs = append(errs, field.Required(p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
+	}
+	rules := p.Child("restartPolicyRules")
+	if n := len(c.RestartPolicyRules); n > 20 {
+		errs = append(errs, field.TooLong(rules, c.RestartPolicyRules, 20))
+	}
+	for i, r := range c.RestartPolicyRules {
+		at := rules.Index(i)
+		errs = append(errs, oneOf(at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)...)
+		if r.ExitCodes == nil {
+			errs = append(errs, field.Required(at.Child("exitCodes"), "must be specified"))
+			continue
+		}
+		codes := at.Child("exitCodes")
+		errs = append(errs, oneOf(codes.Child("operator"), r.ExitCodes.Operator, corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
+		if len(r.ExitCodes.Values) > 255 {
+			errs = append(errs, field.TooLong(codes.Child("values"), r.ExitCodes.Values, 255))
+		}
+	}
+	return errs
 }
 
 func uniqueName(names sets.Set[string], name string, p *field.Path) errors {
@@ -88,10 +110,10 @@ func container(ctx *podContext, c *corev1.Container, p *field.Path) errors {
 	} else {
 		errs = append(errs, dnsLabel(p.Child("name"), c.Name)...)
 	}
-	if strings.TrimSpace(c.Image) != c.Image && c.Image != "" {
-		errs = append(errs, field.Invalid(p.Child("image"), c.Image, "must not have leading or trailing whitespace"))
-	} else if c.Image == "" {
+	if c.Image == "" {
 		errs = append(errs, field.Required(p.Child("image"), ""))
+	} else if ctx.pod {
+		errs = append(errs, unpadded(c.Image, p.Child("image"))...)
 	}
 	errs = append(errs, oneOfRequired(p.Child("terminationMessagePolicy"), c.TerminationMessagePolicy, corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, ports(c.Ports, p.Child("ports"))...)

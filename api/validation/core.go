@@ -26,7 +26,7 @@ func addCore(t table) {
 	}, nil, ownUpdate(func(o, old *corev1.Namespace) errors { return nil }), onSub("status", namespaceStatus), onSub("finalize", func(o, _ *corev1.Namespace) errors {
 		return finalizers(o, field.NewPath("spec", "finalizers").Index)
 	}))
-	rule(t, "", "v1", "Node", false, subdomain, node, nodeUpdate)
+	rule(t, "", "v1", "Node", false, subdomain, node, nodeUpdate, onSub("status", nodeUpdate))
 	rule(t, "", "v1", "LimitRange", true, subdomain, limitRange, nil)
 	rule(t, "", "v1", "ResourceQuota", true, subdomain, resourceQuota, func(o, old *corev1.ResourceQuota) errors {
 		a, b := sets.New(o.Spec.Scopes...), sets.New(old.Spec.Scopes...)
@@ -207,7 +207,7 @@ func taints(list []corev1.Taint, p *field.Path) errors {
 	for i, t := range list {
 		at := p.Index(i)
 		errs = append(errs, labelName(at.Child("key"), t.Key)...)
-		errs = append(errs, invalid(at.Child("value"), t.Value, validation.IsValidLabelValue(t.Value))...)
+		errs = append(errs, labelValue(at.Child("value"), t.Value)...)
 		errs = append(errs, oneOfRequired(at.Child("effect"), t.Effect, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)...)
 		if seen[t.Effect].Has(t.Key) {
 			d := field.Duplicate(at, t)
@@ -226,16 +226,23 @@ func taints(list []corev1.Taint, p *field.Path) errors {
 func node(o *corev1.Node) errors {
 	// upstream reports the taints under metadata
 	errs := taints(o.Spec.Taints, field.NewPath("metadata", "taints"))
+	errs = append(errs, nodeResources(o)...)
+	return append(errs, podCIDRs(o.Spec.PodCIDRs)...)
+}
+
+func nodeResources(o *corev1.Node) errors {
+	var errs errors
 	if s := o.Status.NodeInfo.Swap; s != nil && s.Capacity != nil && *s.Capacity <= 0 {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "nodeSwapStatus", "capacity"), *s.Capacity, "must be greater than zero"))
 	}
+	p := field.NewPath("status")
 	for _, n := range sortedNames(o.Status.Capacity) {
-		errs = append(errs, quantity(n, o.Status.Capacity[n], field.NewPath("status", "capacity").Key(string(n)))...)
+		errs = append(errs, quantity(n, o.Status.Capacity[n], p.Child("capacity", string(n)))...)
 	}
 	for _, n := range sortedNames(o.Status.Allocatable) {
-		errs = append(errs, quantity(n, o.Status.Allocatable[n], field.NewPath("status", "allocatable").Key(string(n)))...)
+		errs = append(errs, quantity(n, o.Status.Allocatable[n], p.Child("allocatable", string(n)))...)
 	}
-	return append(errs, podCIDRs(o.Spec.PodCIDRs)...)
+	return errs
 }
 
 func podCIDRs(list []string) errors {
@@ -254,7 +261,9 @@ func podCIDRs(list []string) errors {
 	for i, c := range list {
 		_, ipnet, err := net.ParseCIDR(c)
 		if err != nil {
-			return append(errs, field.InternalError(p, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[%d]: %v (%w)", i, ipnet, err)))
+			errs = append(errs, field.InternalError(p, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[%d]: %v (%w)", i, ipnet, err)))
+			families = nil
+			break
 		}
 		families[ipnet.IP.To4() != nil]++
 	}
@@ -264,15 +273,80 @@ func podCIDRs(list []string) errors {
 	return errs
 }
 
+// nodeUpdate judges a write of a node, beside node itself as upstream does, or of its status.
 func nodeUpdate(o, old *corev1.Node) errors {
-	// upstream judges the taints twice on an update
-	errs := taints(o.Spec.Taints, field.NewPath("metadata", "taints"))
+	errs := nodeResources(o)
+	seen := sets.New[corev1.NodeAddress]()
+	for i, a := range o.Status.Addresses {
+		if seen.Has(a) {
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), a))
+		}
+		seen.Insert(a)
+	}
 	p := field.NewPath("spec")
-	if len(old.Spec.PodCIDRs) > 0 && !equality.Semantic.DeepEqual(o.Spec.PodCIDRs, old.Spec.PodCIDRs) {
-		errs = append(errs, field.Forbidden(p.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
+	if was := old.Spec.PodCIDRs; len(was) > 0 {
+		refuse := field.Forbidden(p.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid")
+		if len(was) != len(o.Spec.PodCIDRs) {
+			errs = append(errs, refuse)
+		} else {
+			for i := range was {
+				if was[i] != o.Spec.PodCIDRs[i] {
+					errs = append(errs, refuse)
+				}
+			}
+		}
 	}
 	if old.Spec.ProviderID != "" && o.Spec.ProviderID != old.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(p.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
+	}
+	if o.Spec.ConfigSource != nil {
+		errs = append(errs, configSource(o.Spec.ConfigSource, false, p.Child("configSource"))...)
+	}
+	if c := o.Status.Config; c != nil {
+		at := field.NewPath("status", "config")
+		for _, f := range []struct {
+			name string
+			v    *corev1.NodeConfigSource
+		}{{"assigned", c.Assigned}, {"active", c.Active}, {"lastKnownGood", c.LastKnownGood}} {
+			if f.v != nil {
+				errs = append(errs, configSource(f.v, true, at.Child(f.name))...)
+			}
+		}
+	}
+	errs = append(errs, taints(o.Spec.Taints, field.NewPath("metadata", "taints"))...)
+	if o.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
+		errs = append(errs, field.Forbidden(p.Child("externalID"), "may not be updated"))
+	}
+	return errs
+}
+
+// configSource checks a reference that no kubelet follows any more, but that old objects may still carry.
+func configSource(s *corev1.NodeConfigSource, reported bool, p *field.Path) errors {
+	if s.ConfigMap == nil {
+		return errors{field.Invalid(p, s, "exactly one reference subfield must be non-nil")}
+	}
+	var errs errors
+	c, at := s.ConfigMap, p.Child("configMap")
+	if reported {
+		errs = append(errs, need(at.Child("uid"), string(c.UID), "uid must be set in status")...)
+		errs = append(errs, need(at.Child("resourceVersion"), c.ResourceVersion, "resourceVersion must be set in status")...)
+	} else {
+		if c.UID != "" {
+			errs = append(errs, field.Forbidden(at.Child("uid"), "uid must not be set in spec"))
+		}
+		if c.ResourceVersion != "" {
+			errs = append(errs, field.Forbidden(at.Child("resourceVersion"), "resourceVersion must not be set in spec"))
+		}
+	}
+	for _, f := range []struct {
+		name, v string
+		wrong   []string
+	}{{"namespace", c.Namespace, label(c.Namespace, false)}, {"name", c.Name, subdomain(c.Name, false)}, {"kubeletConfigKey", c.KubeletConfigKey, validation.IsConfigMapKey(c.KubeletConfigKey)}} {
+		if f.v == "" {
+			errs = append(errs, field.Required(at.Child(f.name), f.name+" must be set"))
+			continue
+		}
+		errs = append(errs, invalid(at.Child(f.name), f.v, f.wrong)...)
 	}
 	return errs
 }
@@ -415,6 +489,42 @@ func quotaResourceName(n corev1.ResourceName, p *field.Path) errors {
 	return nil
 }
 
+// scoped says which of the standard resources a scope can count: pods and what they ask for, or claims.
+func scoped(s corev1.ResourceQuotaScope, n corev1.ResourceName) bool {
+	switch s {
+	case corev1.ResourceQuotaScopeBestEffort:
+		return n == corev1.ResourcePods
+	case corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopePriorityClass, corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
+		switch n {
+		case corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory:
+			return true
+		}
+		return false
+	case corev1.ResourceQuotaScopeVolumeAttributesClass:
+		return n == corev1.ResourcePersistentVolumeClaims || n == corev1.ResourceRequestsStorage
+	}
+	return true
+}
+
+// scopes checks each scope, that it can count the resources, and that they do not rule each other out.
+func scopes(list []corev1.ResourceQuotaScope, hard corev1.ResourceList, p *field.Path, value any) errors {
+	var errs errors
+	for _, s := range list {
+		for _, n := range sortedNames(hard) {
+			if standard(n) && n != corev1.ResourceStorage && !scoped(s, n) {
+				errs = append(errs, field.Invalid(p, value, "unsupported scope applied to resource"))
+			}
+		}
+	}
+	have := sets.New(list...)
+	for _, pair := range [][2]corev1.ResourceQuotaScope{{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort}, {corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating}} {
+		if have.HasAll(pair[0], pair[1]) {
+			errs = append(errs, field.Invalid(p, value, "conflicting scopes"))
+		}
+	}
+	return errs
+}
+
 func resourceQuota(o *corev1.ResourceQuota) errors {
 	p := field.NewPath("spec")
 	errs := quotaResources(o.Spec.Hard, p.Child("hard"))
@@ -423,20 +533,20 @@ func resourceQuota(o *corev1.ResourceQuota) errors {
 			errs = append(errs, field.Invalid(p.Child("scopes"), o.Spec.Scopes, "unsupported scope"))
 		}
 	}
-	if have := sets.New(o.Spec.Scopes...); have.HasAll("BestEffort", "NotBestEffort") || have.HasAll("Terminating", "NotTerminating") {
-		errs = append(errs, field.Invalid(p.Child("scopes"), o.Spec.Scopes, "conflicting scopes"))
-	}
+	errs = append(errs, scopes(o.Spec.Scopes, o.Spec.Hard, p.Child("scopes"), o.Spec.Scopes)...)
 	if o.Spec.ScopeSelector == nil {
 		return errs
 	}
 	at := p.Child("scopeSelector", "matchExpressions")
+	var named []corev1.ResourceQuotaScope
 	for _, r := range o.Spec.ScopeSelector.MatchExpressions {
+		named = append(named, r.ScopeName)
 		if !quotaScopes.Has(string(r.ScopeName)) {
 			errs = append(errs, field.Invalid(at.Child("scopeName"), r.ScopeName, "unsupported scope"))
 		}
 		errs = append(errs, scopeRequirement(&r, at)...)
 	}
-	return errs
+	return append(errs, scopes(named, o.Spec.Hard, at, o.Spec.ScopeSelector)...)
 }
 
 func scopeRequirement(r *corev1.ScopedResourceSelectorRequirement, p *field.Path) errors {

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -22,7 +23,7 @@ func annotations(p *field.Path, a map[string]string) errors {
 
 func pod(o *corev1.Pod) errors {
 	p := field.NewPath("spec")
-	errs := podSpec(&o.Spec, o.Name, p)
+	errs := podSpec(&o.Spec, &o.ObjectMeta, p)
 	if o.Spec.ServiceAccountName == "" {
 		for i := range o.Spec.Volumes {
 			if v := &o.Spec.Volumes[i]; v.Projected != nil {
@@ -34,19 +35,37 @@ func pod(o *corev1.Pod) errors {
 			}
 		}
 	}
-	if len(o.Spec.EphemeralContainers) > 0 && o.ResourceVersion == "" {
+	if o.ResourceVersion != "" { // the rest is judged once, and annotations with what they were before
+		return errs
+	}
+	errs = append(errs, podAnnotations(o.Annotations, &o.Spec, field.NewPath("metadata", "annotations"))...)
+	if len(o.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(p.Child("ephemeralContainers"), "cannot be set on create"))
 	}
-	if o.Spec.NodeName != "" && len(o.Spec.SchedulingGates) > 0 && o.ResourceVersion == "" {
+	if o.Spec.NodeName != "" && len(o.Spec.SchedulingGates) > 0 {
 		errs = append(errs, field.Forbidden(p.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
-	return errs
+	return append(errs, profilesAgree(o.Annotations, &o.Spec, p)...)
 }
 
-// podSpec checks the spec of a pod or of a template; podName is empty for the latter.
-func podSpec(s *corev1.PodSpec, podName string, p *field.Path) errors {
-	ctx := &podContext{spec: s, grace: deref(s.TerminationGracePeriodSeconds, 0)}
-	vols, errs := volumes(s.Volumes, podName, p.Child("volumes"))
+func unpadded(image string, p *field.Path) errors {
+	if strings.TrimSpace(image) != image {
+		return errors{field.Invalid(p, image, "must not have leading or trailing whitespace")}
+	}
+	return nil
+}
+
+// podSpec checks the spec of a pod or of a template, which has no metadata of a pod.
+func podSpec(s *corev1.PodSpec, meta *metav1.ObjectMeta, p *field.Path) errors {
+	ctx := &podContext{spec: s, grace: deref(s.TerminationGracePeriodSeconds, 0), pod: meta != nil}
+	name := ""
+	if meta != nil {
+		name = meta.Name
+	}
+	vols, errs := volumes(s.Volumes, name, p.Child("volumes"))
+	if s.TerminationGracePeriodSeconds == nil {
+		errs = append(errs, field.Required(p.Child("terminationGracePeriodSeconds"), ""))
+	}
 	ctx.volumes = vols
 	var claimErrs errors
 	ctx.claims, claimErrs = podClaims(s.ResourceClaims, p.Child("resourceClaims"))
@@ -60,7 +79,7 @@ func podSpec(s *corev1.PodSpec, podName string, p *field.Path) errors {
 		errs = append(errs, oneOf(p.Child("dnsPolicy"), s.DNSPolicy, corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
 	}
 	errs = append(errs, labels(p.Child("nodeSelector"), s.NodeSelector)...)
-	errs = append(errs, podSecurity(s, p)...)
+	errs = append(errs, podSecurity(s, ctx.pod, p)...)
 	errs = append(errs, affinity(s.Affinity, p.Child("affinity"))...)
 	errs = append(errs, dnsConfig(s.DNSConfig, s.DNSPolicy, p.Child("dnsConfig"))...)
 	for i, g := range s.ReadinessGates {
@@ -100,7 +119,7 @@ func podSpec(s *corev1.PodSpec, podName string, p *field.Path) errors {
 		errs = append(errs, invalid(p.Child("runtimeClassName"), *r, subdomain(*r, false))...)
 	}
 	if s.PreemptionPolicy != nil {
-		errs = append(errs, oneOf(p.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+		errs = append(errs, preemption(*s.PreemptionPolicy, p.Child("preemptionPolicy"))...)
 	}
 	if s.Overhead != nil {
 		for _, n := range sortedNames(s.Overhead) {
@@ -111,7 +130,7 @@ func podSpec(s *corev1.PodSpec, podName string, p *field.Path) errors {
 	}
 	if s.OS != nil {
 		if s.OS.Name == "" {
-			errs = append(errs, field.Required(p.Child("os", "name"), ""))
+			errs = append(errs, field.Required(p.Child("os", "name"), "cannot be empty"))
 		} else {
 			errs = append(errs, oneOf(p.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)...)
 			errs = append(errs, osFields(s, p)...)
@@ -139,40 +158,41 @@ func hostnameOverride(s *corev1.PodSpec, h string, p *field.Path) errors {
 func osFields(s *corev1.PodSpec, p *field.Path) errors {
 	var errs errors
 	c := s.SecurityContext
-	if s.OS.Name == corev1.Linux {
+	at := p.Child("securityContext")
+	switch s.OS.Name {
+	case corev1.Linux:
+		const no = "windows options cannot be set for a linux pod"
 		if c != nil && c.WindowsOptions != nil {
-			errs = append(errs, field.Forbidden(p.Child("securityContext", "windowsOptions"), "windows options cannot be set for a linux pod"))
+			errs = append(errs, field.Forbidden(at.Child("windowsOptions"), no))
 		}
-		for i := range s.Containers {
-			if sc := s.Containers[i].SecurityContext; sc != nil && sc.WindowsOptions != nil {
-				errs = append(errs, field.Forbidden(p.Child("containers").Index(i).Child("securityContext", "windowsOptions"), "cannot be set for a linux pod"))
+		eachContainer(s, p, func(c *corev1.Container, p *field.Path) {
+			if sc := c.SecurityContext; sc != nil && sc.WindowsOptions != nil {
+				errs = append(errs, field.Forbidden(p.Child("securityContext", "windowsOptions"), no))
+			}
+		})
+	case corev1.Windows:
+		deny := func(at *field.Path, fields map[string]bool) {
+			for _, name := range sortedKeys(fields) {
+				if fields[name] {
+					errs = append(errs, field.Forbidden(at.Child(name), "cannot be set for a windows pod"))
+				}
 			}
 		}
-		return errs
-	}
-	if s.OS.Name != corev1.Windows {
-		return nil
-	}
-	const no = "cannot be set for a windows pod"
-	deny := func(at *field.Path, fields map[string]bool) {
-		for _, name := range sets.List(sets.KeySet(fields)) {
-			if fields[name] {
-				errs = append(errs, field.Forbidden(at.Child(name), no))
+		deny(p, map[string]bool{"hostPID": s.HostPID, "hostIPC": s.HostIPC, "hostUsers": s.HostUsers != nil, "shareProcessNamespace": s.ShareProcessNamespace != nil})
+		if c != nil {
+			deny(at, map[string]bool{"seLinuxOptions": c.SELinuxOptions != nil, "seccompProfile": c.SeccompProfile != nil, "fsGroup": c.FSGroup != nil,
+				"fsGroupChangePolicy": c.FSGroupChangePolicy != nil, "sysctls": len(c.Sysctls) > 0, "runAsUser": c.RunAsUser != nil, "runAsGroup": c.RunAsGroup != nil,
+				"supplementalGroups": c.SupplementalGroups != nil, "supplementalGroupsPolicy": c.SupplementalGroupsPolicy != nil, "appArmorProfile": c.AppArmorProfile != nil,
+				"seLinuxChangePolicy": c.SELinuxChangePolicy != nil})
+		}
+		eachContainer(s, p, func(c *corev1.Container, p *field.Path) {
+			if sc := c.SecurityContext; sc != nil {
+				deny(p.Child("securityContext"), map[string]bool{"seLinuxOptions": sc.SELinuxOptions != nil, "seccompProfile": sc.SeccompProfile != nil,
+					"capabilities": sc.Capabilities != nil, "readOnlyRootFilesystem": sc.ReadOnlyRootFilesystem != nil, "privileged": sc.Privileged != nil,
+					"allowPrivilegeEscalation": sc.AllowPrivilegeEscalation != nil, "procMount": sc.ProcMount != nil, "runAsUser": sc.RunAsUser != nil,
+					"runAsGroup": sc.RunAsGroup != nil, "appArmorProfile": sc.AppArmorProfile != nil})
 			}
-		}
-	}
-	deny(p, map[string]bool{"hostPID": s.HostPID, "hostIPC": s.HostIPC, "hostUsers": s.HostUsers != nil})
-	if c != nil {
-		deny(p.Child("securityContext"), map[string]bool{"seLinuxOptions": c.SELinuxOptions != nil, "seccompProfile": c.SeccompProfile != nil, "fsGroup": c.FSGroup != nil,
-			"fsGroupChangePolicy": c.FSGroupChangePolicy != nil, "sysctls": len(c.Sysctls) > 0, "shareProcessNamespace": s.ShareProcessNamespace != nil, "runAsUser": c.RunAsUser != nil,
-			"runAsGroup": c.RunAsGroup != nil, "supplementalGroups": c.SupplementalGroups != nil, "appArmorProfile": c.AppArmorProfile != nil})
-	}
-	for i := range s.Containers {
-		if sc := s.Containers[i].SecurityContext; sc != nil {
-			deny(p.Child("containers").Index(i).Child("securityContext"), map[string]bool{"seLinuxOptions": sc.SELinuxOptions != nil, "seccompProfile": sc.SeccompProfile != nil,
-				"capabilities": sc.Capabilities != nil, "readOnlyRootFilesystem": sc.ReadOnlyRootFilesystem != nil, "privileged": sc.Privileged != nil,
-				"allowPrivilegeEscalation": sc.AllowPrivilegeEscalation != nil, "procMount": sc.ProcMount != nil, "runAsUser": sc.RunAsUser != nil, "runAsGroup": sc.RunAsGroup != nil, "appArmorProfile": sc.AppArmorProfile != nil})
-		}
+		})
 	}
 	return errs
 }
@@ -267,7 +287,9 @@ func dnsConfig(c *corev1.PodDNSConfig, policy corev1.DNSPolicy, p *field.Path) e
 func podTemplate(t *corev1.PodTemplateSpec, p *field.Path) errors {
 	errs := labels(p.Child("labels"), t.Labels)
 	errs = append(errs, annotations(p.Child("annotations"), t.Annotations)...)
-	errs = append(errs, podSpec(&t.Spec, "", p.Child("spec"))...)
+	errs = append(errs, podAnnotations(t.Annotations, &t.Spec, p.Child("annotations"))...)
+	errs = append(errs, podSpec(&t.Spec, nil, p.Child("spec"))...)
+	errs = append(errs, profilesAgree(t.Annotations, &t.Spec, p.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(p.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}

@@ -17,37 +17,25 @@ const updatable = "pod updates may not change fields other than `spec.containers
 	"`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 
 func podUpdate(o, old *corev1.Pod) errors {
-	p := field.NewPath("spec")
-	return podChange(o, old, p)
+	errs := annotationChanges(o, old, field.NewPath("metadata", "annotations"))
+	return append(errs, podChange(o, old, field.NewPath("spec"))...)
 }
 
 func podChange(o, old *corev1.Pod, p *field.Path) errors {
-	var errs errors
-	stop := false
-	images := func(name string, a, b []corev1.Container) {
-		at := p.Child(name)
-		if len(a) != len(b) {
-			errs = append(errs, field.Forbidden(at, "pod updates may not add or remove containers"))
-			stop = true
-			return
-		}
-		for i := range a {
-			if a[i].Image == "" {
-				errs = append(errs, field.Required(at.Index(i).Child("image"), ""))
-			}
-		}
-	}
-	images("containers", o.Spec.Containers, old.Spec.Containers)
+	errs, stop := imageChanges(o.Spec.Containers, old.Spec.Containers, p.Child("containers"))
 	if stop {
 		return errs
 	}
-	images("initContainers", o.Spec.InitContainers, old.Spec.InitContainers)
-	if stop {
+	more, stop := imageChanges(o.Spec.InitContainers, old.Spec.InitContainers, p.Child("initContainers"))
+	if errs = append(errs, more...); stop {
 		return errs
 	}
-	errs = append(errs, deadline(o.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, p.Child("activeDeadlineSeconds"))...)
+	more, stop = deadline(o.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, p.Child("activeDeadlineSeconds"))
+	if errs = append(errs, more...); stop {
+		return errs
+	}
 	errs = append(errs, onlyAddedTolerations(o.Spec.Tolerations, old.Spec.Tolerations, p.Child("tolerations"))...)
-	errs = append(errs, gateRemoval(o, old, p)...)
+	errs = append(errs, gateRemoval(o, old, p.Child("schedulingGates"))...)
 
 	// make everything that may change alike; what then still differs may not
 	munged := o.Spec.DeepCopy()
@@ -73,19 +61,31 @@ func podChange(o, old *corev1.Pod, p *field.Path) errors {
 	return errs
 }
 
-func deadline(v, old *int64, p *field.Path) errors {
-	switch {
-	case v != nil:
-		if *v < 0 || *v > maxInt32 {
-			return errors{field.Invalid(p, *v, validation.InclusiveRangeError(0, maxInt32))}
-		}
-		if old != nil && *old < *v {
-			return errors{field.Invalid(p, *v, "must be less than or equal to previous value")}
-		}
-	case old != nil:
-		return errors{field.Invalid(p, v, "must not update from a positive integer to nil value")}
+// imageChanges checks the images; stop says that the lists cannot be compared.
+func imageChanges(a, b []corev1.Container, p *field.Path) (errs errors, stop bool) {
+	if len(a) != len(b) {
+		return errors{field.Forbidden(p, "pod updates may not add or remove containers")}, true
 	}
-	return nil
+	for i := range a {
+		at := p.Index(i).Child("image")
+		if a[i].Image == "" {
+			errs = append(errs, field.Required(at, ""))
+		}
+		errs = append(errs, unpadded(a[i].Image, at)...)
+	}
+	return errs, false
+}
+
+func deadline(v, old *int64, p *field.Path) (errs errors, stop bool) {
+	switch {
+	case v != nil && (*v < 0 || *v > maxInt32):
+		return errors{field.Invalid(p, *v, validation.InclusiveRangeError(0, maxInt32))}, true
+	case v != nil && old != nil && *old < *v:
+		return errors{field.Invalid(p, *v, "must be less than or equal to previous value")}, true
+	case v == nil && old != nil:
+		return errors{field.Invalid(p, v, "must not update from a positive integer to nil value")}, false
+	}
+	return nil, false
 }
 
 func onlyAddedTolerations(list, old []corev1.Toleration, p *field.Path) errors {
@@ -106,20 +106,13 @@ func onlyAddedTolerations(list, old []corev1.Toleration, p *field.Path) errors {
 }
 
 func gateRemoval(o, old *corev1.Pod, p *field.Path) errors {
-	had := map[string]bool{}
-	for _, g := range old.Spec.SchedulingGates {
-		had[g.Name] = true
-	}
-	var added []string
-	for _, g := range o.Spec.SchedulingGates {
-		if !had[g.Name] {
-			added = append(added, g.Name)
+	var errs errors
+	for i, g := range o.Spec.SchedulingGates {
+		if !slices.Contains(old.Spec.SchedulingGates, g) {
+			errs = append(errs, field.Forbidden(p.Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name)))
 		}
 	}
-	if len(added) > 0 {
-		return errors{field.Forbidden(p.Child("schedulingGates").Child("schedulingGates"), fmt.Sprintf("only deletion is allowed, but found new scheduling gates '%s'", added[0]))}
-	}
-	return nil
+	return errs
 }
 
 // mungeGated lets a pod that is still gated have its node selector and required node affinity narrowed.
@@ -143,11 +136,10 @@ func mungeGated(spec, old *corev1.PodSpec, p *field.Path, errs *errors) {
 	}
 	*errs = append(*errs, affinityNarrowed(is, was, p.Child("affinity", "nodeAffinity"))...)
 	switch {
-	case was == nil && old.Affinity == nil:
-		spec.Affinity.NodeAffinity = nil
-		if spec.Affinity.PodAffinity == nil && spec.Affinity.PodAntiAffinity == nil {
-			spec.Affinity = nil
-		}
+	case spec.Affinity == nil && was != nil:
+		spec.Affinity = &corev1.Affinity{NodeAffinity: was}
+	case spec.Affinity != nil && old.Affinity == nil && spec.Affinity.PodAffinity == nil && spec.Affinity.PodAntiAffinity == nil:
+		spec.Affinity = nil
 	case spec.Affinity != nil:
 		spec.Affinity.NodeAffinity = was
 	}
@@ -158,19 +150,33 @@ func affinityNarrowed(is, was *corev1.NodeAffinity, p *field.Path) errors {
 		return nil
 	}
 	at := p.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
-	if is == nil || is.RequiredDuringSchedulingIgnoredDuringExecution == nil ||
-		len(is.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms) != len(was.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms) {
-		return errors{field.Invalid(at, nil, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")}
+	before := was.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	var after []corev1.NodeSelectorTerm
+	if is != nil && is.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		after = is.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	}
+	if len(before) > 0 && len(before) != len(after) {
+		return errors{field.Invalid(at, after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")}
 	}
 	var errs errors
-	for i, t := range was.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-		n := is.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[i]
-		if len(n.MatchExpressions) < len(t.MatchExpressions) || !equality.Semantic.DeepEqual(t.MatchExpressions, n.MatchExpressions[:len(t.MatchExpressions)]) ||
-			len(n.MatchFields) < len(t.MatchFields) || !equality.Semantic.DeepEqual(t.MatchFields, n.MatchFields[:len(t.MatchFields)]) {
-			errs = append(errs, field.Invalid(at.Index(i), n, "only additions are allowed (no mutations or deletions)"))
+	for i := range before {
+		if !onlyAdded(&after[i], &before[i]) {
+			errs = append(errs, field.Invalid(at.Index(i), after[i], "only additions are allowed (no mutations or deletions)"))
 		}
 	}
 	return errs
+}
+
+// onlyAdded reports whether a term asks for more than before and drops nothing. A term without any requirement matches no
+// node, so that to add one would widen it.
+func onlyAdded(is, was *corev1.NodeSelectorTerm) bool {
+	if len(was.MatchExpressions)+len(was.MatchFields) == 0 {
+		return len(is.MatchExpressions)+len(is.MatchFields) == 0
+	}
+	starts := func(is, was []corev1.NodeSelectorRequirement) bool {
+		return len(is) >= len(was) && (len(was) == 0 || equality.Semantic.DeepEqual(is[:len(was)], was))
+	}
+	return starts(is.MatchExpressions, was.MatchExpressions) && starts(is.MatchFields, was.MatchFields)
 }
 
 // mirrors reports whether a pod only shows what a node runs by itself.
@@ -181,10 +187,10 @@ func mirrors(o *corev1.Pod) bool {
 
 // podEphemeral judges an update of the ephemeral containers, which come and never change or go.
 func podEphemeral(o, old *corev1.Pod) errors {
-	errs := pod(o)
-	if mirrors(o) {
-		return append(errs, field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers"))
+	if mirrors(old) {
+		return errors{field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers")}
 	}
+	errs := append(pod(o), annotationChanges(o, old, field.NewPath("metadata", "annotations"))...)
 	p := field.NewPath("spec", "ephemeralContainers")
 	is := map[string]*corev1.EphemeralContainer{}
 	for i := range o.Spec.EphemeralContainers {
@@ -203,129 +209,105 @@ func podEphemeral(o, old *corev1.Pod) errors {
 
 // podResize judges an update of the resources of a pod's containers.
 func podResize(o, old *corev1.Pod) errors {
-	errs := pod(o)
-	p := field.NewPath("spec")
 	if mirrors(old) {
-		return append(errs, field.Forbidden(field.NewPath(""), "static pods cannot be resized"))
+		return errors{field.Forbidden(field.NewPath(""), "static pods cannot be resized")}
 	}
 	if old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows {
-		return append(errs, field.Forbidden(field.NewPath(""), "windows pods cannot be resized"))
+		return errors{field.Forbidden(field.NewPath(""), "windows pods cannot be resized")}
 	}
+	errs := pod(o)
+	p := field.NewPath("spec")
 	if len(o.Spec.Containers) != len(old.Spec.Containers) || len(o.Spec.InitContainers) != len(old.Spec.InitContainers) {
-		return append(errs, field.Forbidden(p, "containers may not be added or removed by a resize"))
+		return append(errs, field.Forbidden(p, "pod resize may not add or remove containers"))
 	}
-	if q := strategy.QOS(&o.Spec); q != strategy.QOS(&old.Spec) {
-		errs = append(errs, field.Invalid(p, q, "Pod QOS Class may not change as a result of resizing"))
+	was := old.Status.QOSClass
+	if was == "" {
+		was = strategy.QOS(&old.Spec)
 	}
-	munged := o.Spec.DeepCopy()
-	lists := []struct {
-		name    string
-		is, was []corev1.Container
-	}{{"containers", munged.Containers, old.Spec.Containers}, {"initContainers", munged.InitContainers, old.Spec.InitContainers}}
-	for _, l := range lists {
-		for i := range l.is {
-			is, was, at := &l.is[i].Resources, &l.was[i].Resources, p.Child(l.name).Index(i).Child("resources")
-			if l.name == "initContainers" && !alwaysRestarts(&l.was[i]) {
-				if !equality.Semantic.DeepEqual(is, was) {
-					errs = append(errs, field.Forbidden(at, "resources for non-sidecar init containers are immutable"))
-				}
-				*is = *was
-				continue
+	if strategy.QOS(&o.Spec) != was {
+		errs = append(errs, field.Invalid(p, o.Status.QOSClass, "Pod QOS Class may not change as a result of resizing"))
+	}
+	for _, c := range old.Status.ContainerStatuses {
+		if c.State.Running != nil {
+			if c.Resources == nil {
+				errs = append(errs, field.Forbidden(p, "Pod running on node without support for resize"))
 			}
-			errs = append(errs, lostResources(is.Limits, was.Limits, at.Child("limits"), "resource limits cannot be removed")...)
-			errs = append(errs, lostResources(is.Requests, was.Requests, at.Child("requests"), "resource requests cannot be removed")...)
-			resizable(&is.Limits, was.Limits)
-			resizable(&is.Requests, was.Requests)
+			break
 		}
 	}
-	if !equality.Semantic.DeepEqual(*munged, old.Spec) {
+	munged := o.Spec.DeepCopy()
+	if munged.Resources != nil && old.Spec.Resources != nil {
+		at := p.Child("resources")
+		errs = append(errs, lostResources(munged.Resources, old.Spec.Resources, at)...)
+		resizable(munged.Resources, old.Spec.Resources)
+	}
+	for i := range munged.InitContainers {
+		is, was, at := &munged.InitContainers[i], &old.Spec.InitContainers[i], p.Child("initContainers").Index(i).Child("resources")
+		if !alwaysRestarts(was) {
+			if !equality.Semantic.DeepEqual(is, was) {
+				errs = append(errs, field.Forbidden(p, "resources for non-sidecar init containers are immutable"))
+			}
+			continue
+		}
+		errs = append(errs, resized(is, was, p, at, "only cpu and memory resources for sidecar containers are mutable")...)
+	}
+	for i := range munged.Containers {
+		at := p.Child("containers").Index(i).Child("resources")
+		errs = append(errs, resized(&munged.Containers[i], &old.Spec.Containers[i], p, at, "only cpu and memory resources are mutable")...)
+	}
+	if len(errs) == 0 && !equality.Semantic.DeepEqual(*munged, old.Spec) {
 		errs = append(errs, field.Forbidden(p, "only cpu and memory resources are mutable"))
 	}
 	return errs
 }
 
-func lostResources(is, was corev1.ResourceList, p *field.Path, detail string) errors {
-	for n := range was {
-		if _, ok := is[n]; !ok {
-			return errors{field.Forbidden(p, detail)}
-		}
-	}
-	return nil
-}
-
-// resizable makes the resources that a resize may change what they were.
-func resizable(is *corev1.ResourceList, was corev1.ResourceList) {
-	for _, n := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		delete(*is, n)
-		if q, ok := was[n]; ok {
-			if *is == nil {
-				*is = corev1.ResourceList{}
-			}
-			(*is)[n] = q
-		}
-	}
-}
-
-// podStatus judges what a kubelet reports: addresses, and containers that ended for good.
-func podStatus(o, old *corev1.Pod) errors {
-	p := field.NewPath("status")
-	var errs errors
-	if n := o.Status.NominatedNodeName; n != "" {
-		errs = append(errs, invalid(p.Child("nominatedNodeName"), n, subdomain(n, false))...)
-	}
-	errs = append(errs, stayTerminated(o.Status.ContainerStatuses, old.Status.ContainerStatuses, old.Spec.RestartPolicy, p.Child("containerStatuses"))...)
-	errs = append(errs, stayTerminated(o.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses, corev1.RestartPolicyNever, p.Child("ephemeralContainerStatuses"))...)
-	pods := make([]string, len(o.Status.PodIPs))
-	for i := range pods {
-		pods[i] = o.Status.PodIPs[i].IP
-	}
-	errs = append(errs, statusIPs(pods, o.Status.PodIPs, p.Child("podIPs"))...)
-	hosts := make([]string, len(o.Status.HostIPs))
-	for i := range hosts {
-		hosts[i] = o.Status.HostIPs[i].IP
-	}
-	if len(hosts) > 0 && o.Status.HostIP != hosts[0] {
-		errs = append(errs, field.Invalid(p.Child("hostIPs").Index(0).Child("ip"), hosts[0], "must be equal to `hostIP`"))
-	}
-	return append(errs, statusIPs(hosts, o.Status.HostIPs, p.Child("hostIPs"))...)
-}
-
-// statusIPs checks a list of addresses: two at most, one of each family.
-func statusIPs(list []string, value any, p *field.Path) errors {
-	var errs errors
-	for i, ip := range list {
-		errs = append(errs, validation.IsValidIPForLegacyField(p.Index(i), ip, false, nil)...)
-	}
-	if len(errs) > 0 || len(list) < 2 {
-		return errs
-	}
-	if len(list) > 2 || sameFamily(list) {
-		errs = append(errs, field.Invalid(p, value, "may specify no more than one IP for each IP family"))
-	}
-	for i, ip := range list {
-		if slices.Contains(list[:i], ip) {
-			errs = append(errs, field.Duplicate(p.Index(i), value))
-		}
+// resized checks one container that may be resized, and makes what may change what it was.
+func resized(is, was *corev1.Container, p, at *field.Path, refusal string) errors {
+	errs := lostResources(&is.Resources, &was.Resources, at)
+	resizable(&is.Resources, &was.Resources)
+	if !equality.Semantic.DeepEqual(is, was) {
+		errs = append(errs, field.Forbidden(p, refusal))
 	}
 	return errs
 }
 
-// stayTerminated refuses to bring a container back to life that its pod will not start again.
-func stayTerminated(list, was []corev1.ContainerStatus, restart corev1.RestartPolicy, p *field.Path) errors {
-	if restart == corev1.RestartPolicyAlways {
-		return nil
-	}
-	var errs errors
-	for i := range was {
-		t := was[i].State.Terminated
-		if t == nil || t.ExitCode != 0 && restart == corev1.RestartPolicyOnFailure {
-			continue
-		}
-		for j := range list {
-			if list[j].Name == was[i].Name && list[j].State.Terminated == nil {
-				errs = append(errs, field.Forbidden(p.Index(j).Child("state"), "may not be transitioned to non-terminated state"))
+func lostResources(is, was *corev1.ResourceRequirements, p *field.Path) errors {
+	lost := func(is, was corev1.ResourceList) bool {
+		for n := range was {
+			if _, ok := is[n]; !ok {
+				return true
 			}
 		}
+		return false
+	}
+	var errs errors
+	if lost(is.Requests, was.Requests) {
+		errs = append(errs, field.Forbidden(p.Child("requests"), "resource requests cannot be removed"))
+	}
+	if lost(is.Limits, was.Limits) {
+		errs = append(errs, field.Forbidden(p.Child("limits"), "resource limits cannot be removed"))
 	}
 	return errs
+}
+
+// resizable makes the resources that a resize may change what they were. What had no limits or requests at all may get
+// them: their presence is judged by the pod's class.
+func resizable(is, was *corev1.ResourceRequirements) {
+	list := func(is, was corev1.ResourceList) corev1.ResourceList {
+		if was == nil {
+			return nil
+		}
+		out := is.DeepCopy()
+		if out == nil {
+			out = corev1.ResourceList{}
+		}
+		for _, n := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			delete(out, n)
+			if q, ok := was[n]; ok {
+				out[n] = q
+			}
+		}
+		return out
+	}
+	is.Limits, is.Requests = list(is.Limits, was.Limits), list(is.Requests, was.Requests)
 }

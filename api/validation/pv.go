@@ -1,6 +1,8 @@
 package validation
 
 import (
+	"path"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -97,7 +99,7 @@ func volumeSources(s *corev1.PersistentVolumeSpec, name string, pinned bool, p *
 	if count == 0 {
 		errs = append(errs, field.Required(p, "must specify a volume type"))
 	}
-	if s.HostPath != nil && s.HostPath.Path == "/" && s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+	if s.HostPath != nil && path.Clean(s.HostPath.Path) == "/" && s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 		errs = append(errs, field.Forbidden(p.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
 	}
 	return errs
@@ -221,13 +223,41 @@ func volumeUpdate(o, old *corev1.PersistentVolume) errors {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "persistentvolumesource"), "spec.persistentvolumesource is immutable after creation"))
 	}
 	errs = append(errs, immutable(field.NewPath("volumeMode"), o.Spec.VolumeMode, old.Spec.VolumeMode)...)
-	if old.Spec.NodeAffinity != nil && !equality.Semantic.DeepEqual(o.Spec.NodeAffinity, old.Spec.NodeAffinity) {
+	if old.Spec.NodeAffinity != nil && !sameAffinity(o.Spec.NodeAffinity, old.Spec.NodeAffinity) {
 		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), o.Spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	if old.Spec.VolumeAttributesClassName != nil && o.Spec.VolumeAttributesClassName == nil {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))
 	}
 	return errs
+}
+
+// stable is what the labels of nodes were called before.
+var stable = map[string]string{corev1.LabelFailureDomainBetaZone: corev1.LabelTopologyZone, corev1.LabelFailureDomainBetaRegion: corev1.LabelTopologyRegion,
+	"beta.kubernetes.io/os": corev1.LabelOSStable, "beta.kubernetes.io/arch": corev1.LabelArchStable, corev1.LabelInstanceType: corev1.LabelInstanceTypeStable}
+
+// sameAffinity compares two affinities, where a label may be called by its newer name. A key may also be emptied, because
+// it has no newer name: that is refused elsewhere.
+func sameAffinity(a, b *corev1.VolumeNodeAffinity) bool {
+	if a == nil || a.Required == nil || b.Required == nil {
+		return equality.Semantic.DeepEqual(a, b)
+	}
+	renamed := b.DeepCopy()
+	rename := func(is, was []corev1.NodeSelectorRequirement) {
+		for i := range was {
+			if i < len(is) && stable[was[i].Key] == is[i].Key {
+				was[i].Key = is[i].Key
+			}
+		}
+	}
+	for i := range renamed.Required.NodeSelectorTerms {
+		if i < len(a.Required.NodeSelectorTerms) {
+			is, was := &a.Required.NodeSelectorTerms[i], &renamed.Required.NodeSelectorTerms[i]
+			rename(is.MatchExpressions, was.MatchExpressions)
+			rename(is.MatchFields, was.MatchFields)
+		}
+	}
+	return equality.Semantic.DeepEqual(a, renamed)
 }
 
 func accessModes(list []corev1.PersistentVolumeAccessMode, p *field.Path) errors {
@@ -237,12 +267,10 @@ func accessModes(list []corev1.PersistentVolumeAccessMode, p *field.Path) errors
 	var errs errors
 	once, other := false, false
 	for _, m := range list {
-		errs = append(errs, oneOf(p, m, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)...)
-		if m == corev1.ReadWriteOncePod {
-			once = true
-		} else {
-			other = true
-		}
+		wrong := oneOf(p, m, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)
+		errs = append(errs, wrong...)
+		once = once || m == corev1.ReadWriteOncePod
+		other = other || m != corev1.ReadWriteOncePod && len(wrong) == 0
 	}
 	if once && other {
 		errs = append(errs, field.Forbidden(p, "may not use ReadWriteOncePod with other access modes"))
@@ -273,6 +301,9 @@ func claimSpec(s *corev1.PersistentVolumeClaimSpec, p *field.Path) errors {
 	}
 	if d := s.DataSourceRef; d != nil {
 		errs = append(errs, dataSource(d.APIGroup, d.Kind, d.Name, p.Child("dataSourceRef"))...)
+		if n := deref(d.Namespace, ""); n != "" {
+			errs = append(errs, invalid(p.Child("dataSourceRef", "namespace"), n, label(n, false))...)
+		}
 	}
 	if c := s.VolumeAttributesClassName; c != nil && *c != "" {
 		errs = append(errs, invalid(p.Child("volumeAttributesClassName"), *c, subdomain(*c, false))...)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -30,8 +31,8 @@ func addScaling(t table) {
 		return hpaSpec(&s, field.NewPath("spec"))
 	}, nil)
 	rule(t, "policy", "v1", "PodDisruptionBudget", true, subdomain, disruptionBudget, nil, onSub("status", func(o, _ *policyv1.PodDisruptionBudget) errors {
-		s := o.Status
-		return counts(field.NewPath("status"), map[string]int64{"disruptionsAllowed": int64(s.DisruptionsAllowed), "currentHealthy": int64(s.CurrentHealthy), "desiredHealthy": int64(s.DesiredHealthy), "expectedPods": int64(s.ExpectedPods)})
+		s, p := o.Status, field.NewPath("status")
+		return append(metavalidation.ValidateConditions(s.Conditions, p.Child("conditions")), counts(p, map[string]int64{"disruptionsAllowed": int64(s.DisruptionsAllowed), "currentHealthy": int64(s.CurrentHealthy), "desiredHealthy": int64(s.DesiredHealthy), "expectedPods": int64(s.ExpectedPods)})...)
 	}))
 	rule(t, "autoscaling", "v1", "Scale", true, subdomain, func(o *asv1.Scale) errors {
 		return nonNegative(field.NewPath("spec", "replicas"), o.Spec.Replicas)
@@ -95,20 +96,20 @@ func objectRef(kind, name string, p *field.Path) errors {
 	return append(plainSegment(p.Child("kind"), kind, ""), plainSegment(p.Child("name"), name, "")...)
 }
 
+// scaleTarget judges what is scaled. Of the core group, which has no name, only one kind can be.
 func scaleTarget(r *asv2.CrossVersionObjectReference, p *field.Path) errors {
-	errs := objectRef(r.Kind, r.Name, p)
-	at := p.Child("apiVersion")
-	switch {
-	case r.APIVersion == "v1" || r.APIVersion == "":
-		if r.Kind != "ReplicationController" {
-			errs = append(errs, field.Invalid(at, r.APIVersion, "apiVersion must specify API group"))
-		}
-	default:
-		if _, err := schema.ParseGroupVersion(r.APIVersion); err != nil {
-			errs = append(errs, field.Invalid(at, r.APIVersion, err.Error()))
-		}
+	errs := append(objectRef(r.Kind, r.Name, p), groupVersion(r.APIVersion, p.Child("apiVersion"))...)
+	if gv, err := schema.ParseGroupVersion(r.APIVersion); err == nil && gv.Group == "" && r.Kind != "ReplicationController" {
+		errs = append(errs, field.Invalid(p.Child("apiVersion"), r.APIVersion, "apiVersion must specify API group"))
 	}
 	return errs
+}
+
+func groupVersion(v string, p *field.Path) errors {
+	if _, err := schema.ParseGroupVersion(v); err != nil {
+		return errors{field.Invalid(p, v, err.Error())}
+	}
+	return nil
 }
 
 func metrics(s *asv2.HorizontalPodAutoscalerSpec, p *field.Path) errors {
@@ -141,6 +142,7 @@ func metric(m *asv2.MetricSpec, p *field.Path) errors {
 		check func(p *field.Path) errors
 	}{
 		{m.Object != nil, asv2.ObjectMetricSourceType, "object", func(p *field.Path) errors { return objectMetric(m.Object, p) }},
+		{m.External != nil, asv2.ExternalMetricSourceType, "external", func(p *field.Path) errors { return externalMetric(m.External, p) }},
 		{m.Pods != nil, asv2.PodsMetricSourceType, "pods", func(p *field.Path) errors { return podsMetric(m.Pods, p) }},
 		{m.Resource != nil, asv2.ResourceMetricSourceType, "resource", func(p *field.Path) errors {
 			errs := need(p.Child("name"), string(m.Resource.Name), "must specify a resource name")
@@ -161,7 +163,6 @@ func metric(m *asv2.MetricSpec, p *field.Path) errors {
 			}
 			return append(errs, resourceTarget(&c.Target, p.Child("target"))...)
 		}},
-		{m.External != nil, asv2.ExternalMetricSourceType, "external", func(p *field.Path) errors { return externalMetric(m.External, p) }},
 	}
 	found := []string{}
 	expected := ""
@@ -177,7 +178,7 @@ func metric(m *asv2.MetricSpec, p *field.Path) errors {
 		}
 	}
 	if expected != "" && !contains(found, expected) {
-		return append(errs, field.Required(p.Child(expected), "must populate information for the given metric source"))
+		errs = append(errs, field.Required(p.Child(expected), "must populate information for the given metric source"))
 	}
 	if len(found) > 1 {
 		for _, name := range found {
@@ -203,7 +204,8 @@ func identifier(m *asv2.MetricIdentifier, p *field.Path) errors {
 }
 
 func objectMetric(m *asv2.ObjectMetricSource, p *field.Path) errors {
-	errs := objectRef(m.DescribedObject.Kind, m.DescribedObject.Name, p.Child("describedObject"))
+	at := p.Child("describedObject")
+	errs := append(objectRef(m.DescribedObject.Kind, m.DescribedObject.Name, at), groupVersion(m.DescribedObject.APIVersion, at.Child("apiVersion"))...)
 	errs = append(errs, identifier(&m.Metric, p.Child("metric"))...)
 	errs = append(errs, metricTarget(&m.Target, p.Child("target"))...)
 	if m.Target.Value == nil && m.Target.AverageValue == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -140,52 +141,52 @@ func podTerm(t *corev1.PodAffinityTerm, p *field.Path) errors {
 
 // labelKeys checks matchLabelKeys and mismatchLabelKeys, against each other and the selector.
 func labelKeys(t *corev1.PodAffinityTerm, p *field.Path) errors {
-	var errs errors
-	match, mismatch := p.Child("matchLabelKeys"), p.Child("mismatchLabelKeys")
-	errs = append(errs, keys(t.MatchLabelKeys, t.LabelSelector, match)...)
-	errs = append(errs, keys(t.MismatchLabelKeys, t.LabelSelector, mismatch)...)
+	match := p.Child("matchLabelKeys")
+	errs := keys(t.MatchLabelKeys, t.LabelSelector, match)
+	errs = append(errs, keys(t.MismatchLabelKeys, t.LabelSelector, p.Child("mismatchLabelKeys"))...)
+	errs = append(errs, repeated(t.MatchLabelKeys, t.LabelSelector, p)...)
 	for i, k := range t.MatchLabelKeys {
 		if slices.Contains(t.MismatchLabelKeys, k) {
 			errs = append(errs, field.Invalid(match.Index(i), k, "exists in both matchLabelKeys and mismatchLabelKeys"))
 		}
 	}
-	errs = append(errs, repeated(t.MatchLabelKeys, t.LabelSelector, p, "matchLabelKeys")...)
-	return append(errs, repeated(t.MismatchLabelKeys, t.LabelSelector, p, "mismatchLabelKeys")...)
+	return errs
 }
 
 func keys(list []string, s *metav1.LabelSelector, p *field.Path) errors {
 	if len(list) == 0 {
 		return nil
 	}
-	var errs errors
 	if s == nil {
-		errs = append(errs, field.Forbidden(p, "must not be specified when labelSelector is not set"))
+		return errors{field.Forbidden(p, "must not be specified when labelSelector is not set")}
 	}
+	var errs errors
 	for i, k := range list {
 		errs = append(errs, labelName(p.Index(i), k)...)
 	}
 	return errs
 }
 
-// repeated refuses a key that the selector names by itself too: once is what the key itself was turned into.
-func repeated(list []string, s *metav1.LabelSelector, p *field.Path, name string) errors {
+// repeated refuses a key of matchLabelKeys that the selector names by itself too: once is what the key itself was turned
+// into. It is reported under the term, by the last place the key has in its list.
+func repeated(list []string, s *metav1.LabelSelector, p *field.Path) errors {
 	if s == nil {
 		return nil
 	}
-	var errs errors
+	places := map[string]int{}
 	for i, k := range list {
-		n := 0
-		if _, ok := s.MatchLabels[k]; ok {
-			n = 2
+		places[k] = i
+	}
+	var errs errors
+	named := map[string]bool{}
+	for k := range s.MatchLabels {
+		named[k] = true
+	}
+	for _, e := range s.MatchExpressions {
+		if i, ok := places[e.Key]; ok && named[e.Key] {
+			errs = append(errs, field.Invalid(p.Index(i), e.Key, "exists in both matchLabelKeys and labelSelector"))
 		}
-		for _, e := range s.MatchExpressions {
-			if e.Key == k {
-				n++
-			}
-		}
-		if n > 1 {
-			errs = append(errs, field.Invalid(p.Index(i), k, "exists in both "+name+" and labelSelector"))
-		}
+		named[e.Key] = true
 	}
 	return errs
 }
@@ -205,7 +206,7 @@ func tolerations(list []corev1.Toleration, p *field.Path) errors {
 		}
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
-			errs = append(errs, invalid(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
+			errs = append(errs, labelValue(at.Child("operator"), t.Value)...)
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
 				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
@@ -252,10 +253,18 @@ func spread(list []corev1.TopologySpreadConstraint, p *field.Path) errors {
 			errs = append(errs, oneOf(at.Child("nodeTaintsPolicy"), *c.NodeTaintsPolicy, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 		}
 		errs = append(errs, keys(c.MatchLabelKeys, c.LabelSelector, at.Child("matchLabelKeys"))...)
-		errs = append(errs, repeated(c.MatchLabelKeys, c.LabelSelector, at, "matchLabelKeys")...)
+		errs = append(errs, repeated(c.MatchLabelKeys, c.LabelSelector, at)...)
 		errs = append(errs, labelSelector(at.Child("labelSelector"), c.LabelSelector)...)
 	}
 	return errs
+}
+
+// labelValue refuses a value with all that is wrong with it as one cause.
+func labelValue(p *field.Path, v string) errors {
+	if m := validation.IsValidLabelValue(v); len(m) > 0 {
+		return errors{field.Invalid(p, v, strings.Join(m, ";"))}
+	}
+	return nil
 }
 
 const maxInt32 = math.MaxInt32

@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -127,16 +128,90 @@ func windows(w *corev1.WindowsSecurityContextOptions, p *field.Path) errors {
 	if u := w.RunAsUserName; u != nil {
 		if *u == "" {
 			errs = append(errs, field.Invalid(p.Child("runAsUserName"), *u, "runAsUserName cannot be an empty string"))
-		} else if strings.ContainsAny(*u, "\x00\x07\b\t\n\v\f\r") {
-			errs = append(errs, field.Invalid(p.Child("runAsUserName"), *u, "runAsUserName cannot contain control characters"))
+		} else {
+			errs = append(errs, windowsUser(*u, p.Child("runAsUserName"))...)
 		}
+	}
+	return errs
+}
+
+var (
+	controlRE = regexp.MustCompile(`[[:cntrl:]]+`)
+	netBiosRE = regexp.MustCompile(`^[^\\/:\*\?"<>|\.][^\\/:\*\?"<>|]{0,14}$`)
+	domainRE  = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$`)
+	dotsRE    = regexp.MustCompile(`^[\. ]+$`)
+)
+
+// windowsUser checks DOMAIN\user, of which the domain may be left out.
+func windowsUser(u string, p *field.Path) errors {
+	refuse := func(detail string) *field.Error { return field.Invalid(p, u, detail) }
+	if controlRE.MatchString(u) {
+		return errors{refuse("runAsUserName cannot contain control characters")}
+	}
+	parts := strings.Split(u, `\`)
+	if len(parts) > 2 {
+		return errors{refuse("runAsUserName cannot contain more than one backslash")}
+	}
+	var errs errors
+	user := parts[len(parts)-1]
+	if len(parts) == 2 {
+		if len(parts[0]) >= 256 {
+			errs = append(errs, refuse("runAsUserName's Domain length must be under 256 characters"))
+		}
+		if !netBiosRE.MatchString(parts[0]) && !domainRE.MatchString(parts[0]) {
+			errs = append(errs, refuse("runAsUserName's Domain doesn't match the NetBios nor the DNS format"))
+		}
+	}
+	if user == "" {
+		errs = append(errs, refuse("runAsUserName's User cannot be empty"))
+	} else if len(user) > 104 {
+		errs = append(errs, refuse("runAsUserName's User length must not be longer than 104 characters"))
+	}
+	if dotsRE.MatchString(user) {
+		errs = append(errs, refuse("runAsUserName's User cannot contain only periods or spaces"))
+	}
+	if strings.ContainsAny(user, `"/\:;|=,+*?<>@[]`) {
+		errs = append(errs, refuse(`runAsUserName's User cannot contain the following characters: "/\:;|=,+*?<>@[]`))
+	}
+	return errs
+}
+
+// hostProcess checks that a pod with processes of its Windows host has nothing else, and the host's network.
+func hostProcess(s *corev1.PodSpec, p *field.Path) errors {
+	var errs errors
+	var whole *bool
+	if c := s.SecurityContext; c != nil && c.WindowsOptions != nil {
+		whole = c.WindowsOptions.HostProcess
+	}
+	all, hosts := 0, 0
+	eachContainer(s, p, func(c *corev1.Container, p *field.Path) {
+		all++
+		var own *bool
+		if c.SecurityContext != nil && c.SecurityContext.WindowsOptions != nil {
+			own = c.SecurityContext.WindowsOptions.HostProcess
+		}
+		if whole != nil && own != nil && *whole != *own {
+			errs = append(errs, field.Invalid(p.Child("securityContext", "windowsOptions", "hostProcess"), *own, fmt.Sprintf("pod hostProcess value must be identical if both are specified, was %v", *whole)))
+		}
+		if own != nil && *own || own == nil && whole != nil && *whole {
+			hosts++
+		}
+	})
+	if hosts == 0 {
+		return errs
+	}
+	if hosts != all {
+		errs = append(errs, field.Invalid(p, "", "If pod contains any hostProcess containers then all containers must be HostProcess containers"))
+	}
+	if !s.HostNetwork {
+		errs = append(errs, field.Invalid(p.Child("hostNetwork"), s.HostNetwork, "hostNetwork must be true if pod contains any hostProcess containers"))
 	}
 	return errs
 }
 
 var sysctlRE = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
-func sysctls(list []corev1.Sysctl, p *field.Path) errors {
+func sysctls(list []corev1.Sysctl, spec *corev1.PodSpec, p *field.Path) errors {
 	var errs errors
 	seen := sets.New[string]()
 	for i, s := range list {
@@ -150,12 +225,30 @@ func sysctls(list []corev1.Sysctl, p *field.Path) errors {
 			errs = append(errs, field.Duplicate(at, s.Name))
 		}
 		seen.Insert(s.Name)
+		switch ns := sysctlNamespace(s.Name); {
+		case spec.HostNetwork && ns == "net":
+			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostNetwork' is true"))
+		case spec.HostIPC && ns == "ipc":
+			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostIPC' is true"))
+		}
 	}
 	return errs
 }
 
+// sysctlNamespace returns the kernel namespace a parameter belongs to, "" for none.
+func sysctlNamespace(name string) string {
+	name = strings.ReplaceAll(name, "/", ".")
+	switch {
+	case name == "kernel.sem", strings.HasPrefix(name, "kernel.shm"), strings.HasPrefix(name, "kernel.msg"), strings.HasPrefix(name, "fs.mqueue."):
+		return "ipc"
+	case strings.HasPrefix(name, "net."):
+		return "net"
+	}
+	return ""
+}
+
 // podSecurity checks the security context of the pod and what the pod shares with its host.
-func podSecurity(s *corev1.PodSpec, specPath *field.Path) errors {
+func podSecurity(s *corev1.PodSpec, pod bool, specPath *field.Path) errors {
 	var errs errors
 	p := specPath.Child("securityContext")
 	if s.HostUsers != nil && !*s.HostUsers {
@@ -169,9 +262,9 @@ func podSecurity(s *corev1.PodSpec, specPath *field.Path) errors {
 		}
 	}
 	if s.HostNetwork {
-		errs = append(errs, hostPorts(s.Containers, specPath.Child("containers"))...)
-		errs = append(errs, hostPorts(s.InitContainers, specPath.Child("initContainers"))...)
+		errs = append(errs, hostPorts(s.Containers, pod, specPath.Child("containers"))...)
 	}
+	errs = append(errs, hostProcess(s, specPath)...)
 	c := s.SecurityContext
 	if c == nil {
 		return errs
@@ -186,7 +279,7 @@ func podSecurity(s *corev1.PodSpec, specPath *field.Path) errors {
 		errs = append(errs, field.Invalid(p.Child("shareProcessNamespace"), *s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
 	if len(c.Sysctls) > 0 {
-		errs = append(errs, sysctls(c.Sysctls, p.Child("sysctls"))...)
+		errs = append(errs, sysctls(c.Sysctls, s, p.Child("sysctls"))...)
 	}
 	if c.FSGroupChangePolicy != nil {
 		errs = append(errs, oneOf(p.Child("fsGroupChangePolicy"), *c.FSGroupChangePolicy, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
@@ -203,11 +296,11 @@ func podSecurity(s *corev1.PodSpec, specPath *field.Path) errors {
 	return errs
 }
 
-func hostPorts(cs []corev1.Container, p *field.Path) errors {
+func hostPorts(cs []corev1.Container, pod bool, p *field.Path) errors {
 	var errs errors
 	for i := range cs {
 		for j := range cs[i].Ports {
-			if c := &cs[i].Ports[j]; c.HostPort != 0 && c.HostPort != c.ContainerPort {
+			if c := &cs[i].Ports[j]; (pod || c.HostPort != 0) && c.HostPort != c.ContainerPort {
 				errs = append(errs, field.Invalid(p.Index(i).Child("ports").Index(j).Child("hostPort"), c.HostPort, "must match `containerPort` when `hostNetwork` is true"))
 			}
 		}

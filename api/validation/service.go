@@ -23,7 +23,12 @@ func addServices(t table) {
 func service(o *corev1.Service) errors {
 	p, s := field.NewPath("spec"), &o.Spec
 	var errs errors
-	if len(s.Ports) == 0 && s.ClusterIP != corev1.ClusterIPNone && s.Type != corev1.ServiceTypeExternalName {
+	hints, hinted := o.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	if mode, ok := o.Annotations[corev1.AnnotationTopologyMode]; ok && hinted && mode != hints {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Key(corev1.AnnotationTopologyMode), mode,
+			fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints)))
+	}
+	if len(s.Ports) == 0 && !headless(s) && s.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(p.Child("ports"), ""))
 	}
 	if s.Type == corev1.ServiceTypeLoadBalancer {
@@ -34,10 +39,10 @@ func service(o *corev1.Service) errors {
 			}
 		}
 	}
-	if s.Type == corev1.ServiceTypeLoadBalancer && s.ClusterIP == corev1.ClusterIPNone {
+	if s.Type == corev1.ServiceTypeLoadBalancer && headless(s) {
 		errs = append(errs, field.Invalid(p.Child("clusterIPs").Index(0), s.ClusterIP, "may not be set to 'None' for LoadBalancer services"))
 	}
-	if s.Type == corev1.ServiceTypeNodePort && s.ClusterIP == corev1.ClusterIPNone {
+	if s.Type == corev1.ServiceTypeNodePort && headless(s) {
 		errs = append(errs, field.Invalid(p.Child("clusterIPs").Index(0), s.ClusterIP, "may not be set to 'None' for NodePort services"))
 	}
 	if s.Type == corev1.ServiceTypeExternalName {
@@ -46,7 +51,7 @@ func service(o *corev1.Service) errors {
 	errs = append(errs, servicePorts(s, p.Child("ports"))...)
 	errs = append(errs, labels(p.Child("selector"), s.Selector)...)
 	errs = append(errs, sessionAffinity(s, p)...)
-	errs = append(errs, clusterIPs(s, p)...)
+	errs = append(errs, ServiceAddresses(o)...)
 	for i, ip := range s.ExternalIPs {
 		at := p.Child("externalIPs").Index(i)
 		if e := validation.IsValidIPForLegacyField(at, ip, false, nil); len(e) > 0 {
@@ -172,83 +177,95 @@ func sessionAffinity(s *corev1.ServiceSpec, p *field.Path) errors {
 	return errs
 }
 
-func clusterIPs(s *corev1.ServiceSpec, p *field.Path) errors {
-	var errs errors
+func headless(s *corev1.ServiceSpec) bool {
+	return len(s.ClusterIPs) == 1 && s.ClusterIPs[0] == corev1.ClusterIPNone
+}
+
+// ServiceAddresses checks a Service's addresses and their families, against each other. It is exported because they have to
+// be in order before addresses are given out.
+func ServiceAddresses(o *corev1.Service) field.ErrorList {
+	s, p := &o.Spec, field.NewPath("spec")
 	if s.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
+	var errs errors
+	at := p.Child("clusterIPs")
+	switch {
+	case s.ClusterIP != "" && len(s.ClusterIPs) == 0:
+		errs = append(errs, field.Required(at, ""))
+	case s.ClusterIP != "" && s.ClusterIPs[0] != s.ClusterIP:
+		errs = append(errs, field.Invalid(at, s.ClusterIPs, "first value must match `clusterIP`"))
+	case s.ClusterIP == "" && len(s.ClusterIPs) > 0:
+		errs = append(errs, field.Invalid(at, s.ClusterIPs, "must be empty when `clusterIP` is not specified"))
+	}
 	for i, f := range s.IPFamilies {
-		if f != corev1.IPv4Protocol && f != corev1.IPv6Protocol {
-			errs = append(errs, field.NotSupported(p.Child("ipFamilies").Index(i), f, []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}))
-		} else if slices.Contains(s.IPFamilies[:i], f) {
-			errs = append(errs, field.Duplicate(p.Child("ipFamilies").Index(i), f))
+		q := p.Child("ipFamilies").Index(i)
+		errs = append(errs, oneOf(q, f, corev1.IPv4Protocol, corev1.IPv6Protocol)...)
+		if slices.Contains(s.IPFamilies[:i], f) {
+			errs = append(errs, field.Duplicate(q, f))
 		}
 	}
 	if f := s.IPFamilyPolicy; f != nil {
 		errs = append(errs, oneOf(p.Child("ipFamilyPolicy"), *f, corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
 	}
-	at := p.Child("clusterIPs")
-	if s.ClusterIP != "" {
-		if len(s.ClusterIPs) == 0 {
-			errs = append(errs, field.Required(at, ""))
-		} else if s.ClusterIPs[0] != s.ClusterIP {
-			errs = append(errs, field.Invalid(at, s.ClusterIPs, "first value must match `clusterIP`"))
+	wrong := false
+	for i, ip := range s.ClusterIPs {
+		var e errors
+		if i > 0 || ip != corev1.ClusterIPNone {
+			e = validation.IsValidIPForLegacyField(at.Index(i), ip, false, nil)
+		} else if len(s.ClusterIPs) > 1 {
+			e = errors{field.Invalid(at, s.ClusterIPs, "'None' must be the first and only value")}
 		}
-	} else if len(s.ClusterIPs) > 0 {
-		errs = append(errs, field.Invalid(at, s.ClusterIPs, "must be empty when `clusterIP` is not specified"))
-	}
-	if len(s.ClusterIPs) > 1 && slices.Contains(s.ClusterIPs, corev1.ClusterIPNone) {
-		errs = append(errs, field.Invalid(at, s.ClusterIPs, "'None' must be the first and only value"))
+		errs = append(errs, e...)
+		wrong = wrong || len(e) > 0
 	}
 	if len(s.ClusterIPs) > 2 {
 		errs = append(errs, field.Invalid(at, s.ClusterIPs, "may only hold up to 2 values"))
 	}
-	hasInvalid := false
-	for i, ip := range s.ClusterIPs {
-		if ip == corev1.ClusterIPNone && i == 0 {
-			continue
-		}
-		if e := validation.IsValidIPForLegacyField(at.Index(i), ip, false, nil); len(e) > 0 {
-			errs = append(errs, e...)
-			hasInvalid = true
-		}
+	if wrong {
+		return errs
 	}
-	if !hasInvalid && len(s.ClusterIPs) == 2 && s.ClusterIPs[0] != corev1.ClusterIPNone && sameFamily(s.ClusterIPs) {
+	if len(s.ClusterIPs) > 1 && sameFamily(s.ClusterIPs) {
 		errs = append(errs, field.Invalid(at, s.ClusterIPs, "may specify no more than one IP for each IP family"))
 	}
-	if !hasInvalid {
-		for i, ip := range s.ClusterIPs {
-			if i >= len(s.IPFamilies) || ip == corev1.ClusterIPNone {
-				break
-			}
-			if six := strings.Contains(ip, ":"); six != (s.IPFamilies[i] == corev1.IPv6Protocol) {
-				errs = append(errs, field.Invalid(at.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", s.IPFamilies[i], i)))
-			}
+	for i, ip := range s.ClusterIPs {
+		if i >= len(s.IPFamilies) || headless(s) {
+			break
+		}
+		f := s.IPFamilies[i]
+		if six := strings.Contains(ip, ":"); six && f == corev1.IPv4Protocol || !six && f == corev1.IPv6Protocol {
+			errs = append(errs, field.Invalid(at.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", f, i)))
 		}
 	}
 	return errs
 }
 
+// sameFamily reports whether addresses are all of one family.
 func sameFamily(ips []string) bool {
-	return strings.Contains(ips[0], ":") == strings.Contains(ips[1], ":")
+	return !slices.ContainsFunc(ips, func(ip string) bool { return strings.Contains(ip, ":") != strings.Contains(ips[0], ":") })
 }
 
 // notSpecial refuses addresses that no endpoint or external address can have.
 func notSpecial(s string, p *field.Path) errors {
 	ip := net.ParseIP(s)
-	switch {
-	case ip == nil:
+	if ip == nil {
 		return errors{field.Invalid(p, s, "must be a valid IP address")}
-	case ip.IsUnspecified():
-		return errors{field.Invalid(p, s, fmt.Sprintf("may not be unspecified (%v)", s))}
-	case ip.IsLoopback():
-		return errors{field.Invalid(p, s, "may not be in the loopback range (127.0.0.0/8, ::1/128)")}
-	case ip.IsLinkLocalUnicast():
-		return errors{field.Invalid(p, s, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")}
-	case ip.IsLinkLocalMulticast():
-		return errors{field.Invalid(p, s, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")}
 	}
-	return nil
+	var errs errors
+	for _, c := range []struct {
+		special bool
+		detail  string
+	}{
+		{ip.IsUnspecified(), fmt.Sprintf("may not be unspecified (%v)", s)},
+		{ip.IsLoopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"},
+		{ip.IsLinkLocalUnicast(), "may not be in the link-local range (169.254.0.0/16, fe80::/10)"},
+		{ip.IsLinkLocalMulticast(), "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"},
+	} {
+		if c.special {
+			errs = append(errs, field.Invalid(p, s, c.detail))
+		}
+	}
+	return errs
 }
 
 const onlyLoadBalancer = "may only be used when `type` is 'LoadBalancer'"
@@ -279,7 +296,7 @@ func loadBalancerFields(o *corev1.Service, p *field.Path) errors {
 		errs = append(errs, field.Forbidden(p.Child("allocateLoadBalancerNodePorts"), onlyLoadBalancer))
 	}
 	if s.Type == corev1.ServiceTypeLoadBalancer && s.AllocateLoadBalancerNodePorts == nil {
-		errs = append(errs, field.Required(p.Child("allocateLoadBalancerNodePorts"), ""))
+		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
 	}
 	if s.LoadBalancerClass != nil {
 		if s.Type != corev1.ServiceTypeLoadBalancer {
@@ -309,7 +326,9 @@ func trafficPolicies(s *corev1.ServiceSpec, p *field.Path) errors {
 	if !checked && s.HealthCheckNodePort != 0 {
 		errs = append(errs, field.Invalid(p.Child("healthCheckNodePort"), s.HealthCheckNodePort, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
 	}
-	if checked && s.HealthCheckNodePort != 0 {
+	if checked && s.HealthCheckNodePort == 0 {
+		errs = append(errs, field.Required(p.Child("healthCheckNodePort"), ""))
+	} else if checked {
 		errs = append(errs, portNumber(p.Child("healthCheckNodePort"), s.HealthCheckNodePort)...)
 	}
 	if i := s.InternalTrafficPolicy; i != nil {
@@ -358,31 +377,75 @@ func loadBalancer(s *corev1.LoadBalancerStatus, spec *corev1.ServiceSpec, p *fie
 func serviceUpdate(o, old *corev1.Service) errors {
 	p, a, b := field.NewPath("spec"), &o.Spec, &old.Spec
 	var errs errors
-	allocated := func(t corev1.ServiceType) bool { return t != corev1.ServiceTypeExternalName }
-	// an address that is none at all was not exchanged for another
-	if allocated(a.Type) && allocated(b.Type) && len(clusterIPs(a, p)) == 0 {
+	if a.Type != corev1.ServiceTypeExternalName && b.Type != corev1.ServiceTypeExternalName && (!headless(a) || !headless(b)) {
 		errs = append(errs, addressChange(a, b, p)...)
+		if !headless(a) && !headless(b) {
+			errs = append(errs, familyChange(a, b, p)...)
+		}
 	}
 	if a.Type == corev1.ServiceTypeLoadBalancer && b.Type == corev1.ServiceTypeLoadBalancer && !equality.Semantic.DeepEqual(a.LoadBalancerClass, b.LoadBalancerClass) {
-		errs = append(errs, field.Invalid(p.Child("loadBalancerClass"), a.LoadBalancerClass, "may not change once set"))
+		errs = append(errs, field.Invalid(p.Child("loadBalancerClass"), a.LoadBalancerClass, onceSet))
+	}
+	checked := func(s *corev1.ServiceSpec) bool {
+		return s.Type == corev1.ServiceTypeLoadBalancer && s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	}
+	if checked(a) && checked(b) && a.HealthCheckNodePort != b.HealthCheckNodePort {
+		errs = append(errs, field.Forbidden(p.Child("healthCheckNodePort"), "field is immutable"))
 	}
 	return errs
 }
 
-// addressChange holds the primary address and family still, and lets a second one come and go.
+const onceSet = "may not change once set"
+
+// addressChange holds the addresses still, and lets a second one come and go.
 func addressChange(a, b *corev1.ServiceSpec, p *field.Path) errors {
 	var errs errors
 	at := p.Child("clusterIPs")
-	if len(b.ClusterIPs) > 0 {
-		switch {
-		case len(a.ClusterIPs) == 0:
-			errs = append(errs, field.Invalid(at.Index(0), a.ClusterIPs, "primary clusterIP can not be unset"))
-		case a.ClusterIPs[0] != b.ClusterIPs[0]:
-			errs = append(errs, field.Invalid(at.Index(0), a.ClusterIPs, "may not change once set"))
+	switch is, was := a.ClusterIPs, b.ClusterIPs; {
+	case len(is) == len(was):
+		for i := range was {
+			if is[i] != was[i] {
+				errs = append(errs, field.Invalid(at.Index(i), is, onceSet))
+			}
+		}
+	case len(is) == 0:
+		errs = append(errs, field.Invalid(at.Index(0), is, "primary clusterIP can not be unset"))
+	default:
+		if len(was) > 0 && is[0] != was[0] {
+			errs = append(errs, field.Invalid(at.Index(0), is, onceSet))
+		}
+		if len(is) == 1 && len(was) > 1 && !singleStack(a) {
+			errs = append(errs, field.Invalid(p.Child("ipFamilyPolicy"), a.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary clusterIP"))
 		}
 	}
-	if len(b.IPFamilies) > 0 && len(a.IPFamilies) > 0 && a.IPFamilies[0] != b.IPFamilies[0] {
-		errs = append(errs, field.Invalid(p.Child("ipFamilies").Index(0), a.IPFamilies, "may not change once set"))
+	return errs
+}
+
+func singleStack(s *corev1.ServiceSpec) bool {
+	return s.IPFamilyPolicy != nil && *s.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
+}
+
+// familyChange does for the families what addressChange does for the addresses.
+func familyChange(a, b *corev1.ServiceSpec, p *field.Path) errors {
+	var errs errors
+	at := p.Child("ipFamilies").Index(0)
+	switch is, was := a.IPFamilies, b.IPFamilies; {
+	case len(is) == len(was):
+		for i := range was {
+			if is[i] != was[i] {
+				errs = append(errs, field.Invalid(at, is, onceSet))
+			}
+		}
+	default:
+		if len(is) < len(was) && len(a.ClusterIPs) == 0 {
+			errs = append(errs, field.Invalid(at, is, "primary ipFamily can not be unset"))
+		}
+		if len(is) > 0 && len(was) > 0 && is[0] != was[0] {
+			errs = append(errs, field.Invalid(at, a.ClusterIPs, onceSet))
+		}
+		if len(is) == 1 && len(was) > 1 && !singleStack(a) {
+			errs = append(errs, field.Invalid(p.Child("ipFamilyPolicy"), a.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary ipFamily"))
+		}
 	}
 	return errs
 }

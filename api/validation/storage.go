@@ -1,10 +1,14 @@
 package validation
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -34,7 +38,7 @@ func addStorage(t table) {
 	})
 	rule(t, "", "v1", "PersistentVolumeClaim", true, subdomain, func(o *corev1.PersistentVolumeClaim) errors {
 		return append(claimSpec(&o.Spec, field.NewPath("spec")), sourcesMatch(&o.Spec, field.NewPath("spec"))...)
-	}, claimUpdate)
+	}, claimUpdate, onSub("status", claimStatus))
 	rule(t, "", "v1", "PersistentVolume", false, subdomain, func(o *corev1.PersistentVolume) errors {
 		return volumeSpec(&o.Spec, o.Name, false, field.NewPath("spec"))
 	}, volumeUpdate, twice)
@@ -85,7 +89,8 @@ func storageClass(o *storagev1.StorageClass) errors {
 
 func topologies(list []corev1.TopologySelectorTerm, p *field.Path) errors {
 	var errs errors
-	var seen []map[string]sets.Set[string]
+	// a term that asks for nothing equals the places that the terms are yet to take, as many as there are
+	seen := make([]map[string]sets.Set[string], len(list))
 	for i := range list {
 		at := p.Index(i).Child("matchLabelExpressions")
 		term := map[string]sets.Set[string]{}
@@ -276,17 +281,23 @@ func volumeAttachment(o *storagev1.VolumeAttachment) errors {
 }
 
 func sourcesMatch(s *corev1.PersistentVolumeClaimSpec, p *field.Path) errors {
-	if s.DataSource == nil || s.DataSourceRef == nil || deref(s.DataSourceRef.Namespace, "") != "" {
+	if s.DataSource == nil || s.DataSourceRef == nil {
 		return nil
+	}
+	if deref(s.DataSourceRef.Namespace, "") != "" {
+		return errors{field.Invalid(p, p.Child("dataSource"), "may not be specified when dataSourceRef.namespace is specified")}
 	}
 	a, b := s.DataSource, s.DataSourceRef
 	if a.Kind != b.Kind || a.Name != b.Name || deref(a.APIGroup, "") != deref(b.APIGroup, "") || (a.APIGroup == nil) != (b.APIGroup == nil) {
-		return errors{field.Invalid(p, *s, "must match dataSourceRef")}
+		return errors{field.Invalid(p, p.Child("dataSource"), "must match dataSourceRef")}
 	}
 	return nil
 }
 
-const claimImmutable = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+const (
+	claimImmutable = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+	belowCapacity  = "field can not be less than status.capacity"
+)
 
 func claimUpdate(o, old *corev1.PersistentVolumeClaim) errors {
 	var errs errors
@@ -296,28 +307,95 @@ func claimUpdate(o, old *corev1.PersistentVolumeClaim) errors {
 	if b.VolumeName == "" {
 		b.VolumeName = n.VolumeName
 	}
-	if b.StorageClassName == nil && n.StorageClassName != nil {
-		b.StorageClassName = n.StorageClassName
-	}
-	bound := old.Status.Phase == corev1.ClaimBound
-	if bound {
-		n.Resources.Requests = b.Resources.Requests
-		n.VolumeAttributesClassName = b.VolumeAttributesClassName
-	} else if _, ok := n.Resources.Requests[corev1.ResourceStorage]; ok {
-		size, was := n.Resources.Requests[corev1.ResourceStorage], b.Resources.Requests[corev1.ResourceStorage]
-		if size.Cmp(was) < 0 {
-			errs = append(errs, field.Forbidden(p.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
+	const beta = corev1.BetaStorageClassAnnotation
+	was, annotated := old.Annotations[beta]
+	is, kept := o.Annotations[beta]
+	if annotated && b.StorageClassName == nil && n.StorageClassName != nil && *n.StorageClassName == was && (!kept || is == was) {
+		n.StorageClassName = nil // the class moves from the annotation to the field
+	} else {
+		if is != was {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Key(beta), is, "field is immutable"))
 		}
+		if b.StorageClassName == nil && n.StorageClassName != nil && (!annotated || *n.StorageClassName == was) {
+			n.StorageClassName = nil
+		}
+	}
+	bound := o.Status.Phase == corev1.ClaimBound
+	if bound && n.Resources.Requests != nil {
+		n.Resources.Requests[corev1.ResourceStorage] = old.Spec.Resources.Requests[corev1.ResourceStorage]
+	}
+	if bound && n.VolumeAttributesClassName != nil {
+		n.VolumeAttributesClassName = b.VolumeAttributesClassName
 	}
 	if !equality.Semantic.DeepEqual(n, b) {
 		errs = append(errs, field.Forbidden(p, claimImmutable))
 	}
-	if bound {
-		size, was := o.Spec.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage]
-		held := old.Status.Capacity[corev1.ResourceStorage]
-		if size.Cmp(was) < 0 && size.Cmp(held) < 0 {
-			errs = append(errs, field.Forbidden(p.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
+	size, before, held := o.Spec.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage], old.Status.Capacity[corev1.ResourceStorage]
+	// a size may shrink after an expansion that failed, down to what there is
+	if size.Cmp(before) < 0 && size.Cmp(held) <= 0 {
+		errs = append(errs, field.Forbidden(p.Child("resources", "requests", "storage"), belowCapacity))
+	}
+	errs = append(errs, immutable(field.NewPath("volumeMode"), o.Spec.VolumeMode, old.Spec.VolumeMode)...)
+	// a class may be taken back as long as no volume has taken it
+	if old.Spec.VolumeAttributesClassName != nil && deref(o.Spec.VolumeAttributesClassName, "") == "" && deref(old.Status.CurrentVolumeAttributesClassName, "") != "" {
+		detail := "update from non-nil value to nil is forbidden"
+		if o.Spec.VolumeAttributesClassName != nil {
+			detail = "update from non-nil value to an empty string is forbidden"
+		}
+		errs = append(errs, field.Forbidden(p.Child("volumeAttributesClassName"), detail))
+	}
+	return errs
+}
+
+// claimStatus judges what the controllers report of a claim and its expansion.
+func claimStatus(o, _ *corev1.PersistentVolumeClaim) errors {
+	var errs errors
+	if len(o.Spec.AccessModes) == 0 {
+		errs = append(errs, field.Required(field.NewPath("Spec", "accessModes"), ""))
+	}
+	p := field.NewPath("status")
+	basic := func(q resource.Quantity, p *field.Path) errors {
+		if q.Value() < 0 {
+			return errors{field.Invalid(p, q.Value(), "must be a valid resource quantity")}
+		}
+		return nil
+	}
+	for _, n := range sortedNames(o.Status.Capacity) {
+		errs = append(errs, basic(o.Status.Capacity[n], p.Child("capacity").Key(string(n)))...)
+	}
+	at := p.Child("allocatedResourceStatus")
+	for _, n := range sortedKeys(o.Status.AllocatedResourceStatuses) {
+		errs = append(errs, claimResource(n, at)...)
+		if s := o.Status.AllocatedResourceStatuses[n]; !slices.Contains(resizeStatuses, s) {
+			errs = append(errs, field.NotSupported(at, n, resizeStatuses))
 		}
 	}
-	return append(errs, immutable(field.NewPath("volumeMode"), o.Spec.VolumeMode, old.Spec.VolumeMode)...)
+	at = p.Child("allocatedResources")
+	for _, n := range sortedNames(o.Status.AllocatedResources) {
+		if wrong := claimResource(n, at); len(wrong) > 0 {
+			errs = append(errs, wrong...)
+			continue
+		}
+		q := o.Status.AllocatedResources[n]
+		if wrong := basic(q, at.Key(string(n))); len(wrong) > 0 {
+			errs = append(errs, wrong...)
+		} else {
+			errs = append(errs, quantity(corev1.ResourceStorage, q, at.Key(string(n)))...)
+		}
+	}
+	return errs
+}
+
+var resizeStatuses = []corev1.ClaimResourceStatus{corev1.PersistentVolumeClaimControllerResizeInfeasible, corev1.PersistentVolumeClaimControllerResizeInProgress,
+	corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizePending}
+
+// claimResource checks a resource of a claim: of those that are Kubernetes' own, only storage.
+func claimResource(n corev1.ResourceName, p *field.Path) errors {
+	if errs := invalid(p, string(n), validation.IsQualifiedName(string(n))); len(errs) > 0 {
+		return errs
+	}
+	if native(n) && n != corev1.ResourceStorage {
+		return errors{field.NotSupported(p, string(n), []corev1.ResourceName{corev1.ResourceStorage})}
+	}
+	return nil
 }

@@ -51,6 +51,7 @@ func Default(d Deps) Chain {
 		defaultIngressClass(d),
 		podTopologyLabels(d),
 		deviceTaintTime(d),
+		adminAccess(d),
 	}
 	if d.RBAC == nil {
 		d.RBAC = authz.RBACOf(d.Authorizer)

@@ -4,6 +4,7 @@
 package allocate
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -24,18 +25,13 @@ type Services struct {
 
 	mu    sync.Mutex
 	addrs map[netip.Addr]string
-	ports map[nodePort]string
-}
-
-type nodePort struct {
-	proto corev1.Protocol
-	port  int32
+	ports map[int32]string
 }
 
 // New returns an allocator over a service CIDR and an inclusive node port range. Services that exist are told to it by
 // Adopt before the first request. The first address is kept for the API server itself.
 func New(cidr netip.Prefix, low, high int32) *Services {
-	return &Services{cidr: cidr.Masked(), low: low, high: high, addrs: map[netip.Addr]string{}, ports: map[nodePort]string{}}
+	return &Services{cidr: cidr.Masked(), low: low, high: high, addrs: map[netip.Addr]string{}, ports: map[int32]string{}}
 }
 
 // Adopt records what an existing Service holds.
@@ -51,15 +47,15 @@ func (s *Services) Adopt(svc *corev1.Service) {
 }
 
 // ports lists the node ports that a Service holds, that of its health check included.
-func ports(svc *corev1.Service) []nodePort {
-	var out []nodePort
+func ports(svc *corev1.Service) []int32 {
+	var out []int32
 	for i := range svc.Spec.Ports {
-		if p := &svc.Spec.Ports[i]; p.NodePort != 0 {
-			out = append(out, nodePort{p.Protocol, p.NodePort})
+		if n := svc.Spec.Ports[i].NodePort; n != 0 {
+			out = append(out, n)
 		}
 	}
 	if n := svc.Spec.HealthCheckNodePort; n != 0 {
-		out = append(out, nodePort{corev1.ProtocolTCP, n})
+		out = append(out, n)
 	}
 	return out
 }
@@ -92,22 +88,15 @@ func (s *Services) Claim(obj, before resource.Object, dryRun bool) (func(), erro
 	var old *corev1.Service
 	if before != nil {
 		old = before.(*corev1.Service)
-		keep(svc, old)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &claim{s: s, owner: owner(svc), old: old}
-	if err := c.address(svc); err != nil {
-		c.undo()
-		return nil, invalid(svc, err)
-	}
-	if err := c.nodePorts(svc); err != nil {
-		c.undo()
-		return nil, invalid(svc, err)
-	}
-	if err := c.healthCheck(svc); err != nil {
-		c.undo()
-		return nil, invalid(svc, err)
+	for _, step := range []func(*corev1.Service) error{c.address, c.nodePorts, c.healthCheck} {
+		if err := step(svc); err != nil {
+			c.undo()
+			return nil, err
+		}
 	}
 	if !dryRun {
 		c.giveUp(svc)
@@ -136,58 +125,8 @@ func (s *Services) Release(obj resource.Object) {
 	}
 }
 
-func invalid(svc *corev1.Service, e *field.Error) error {
-	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, field.ErrorList{e})
-}
-
-// keep carries over what a client leaves out of an update: the address, and the node ports of ports that stay.
-func keep(svc, old *corev1.Service) {
-	if hasAddress(svc) && hasAddress(old) {
-		if svc.Spec.ClusterIP == "" {
-			svc.Spec.ClusterIP = old.Spec.ClusterIP
-		}
-		if len(svc.Spec.ClusterIPs) == 0 && svc.Spec.ClusterIP == old.Spec.ClusterIP {
-			svc.Spec.ClusterIPs = old.Spec.ClusterIPs
-		}
-	}
-	if hasAddress(old) && !hasAddress(svc) && svc.Spec.ClusterIP == old.Spec.ClusterIP {
-		svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = "", nil, nil, nil
-	}
-	switch was, is := wantsHealthCheck(old), wantsHealthCheck(svc); {
-	case was && is && svc.Spec.HealthCheckNodePort == 0:
-		svc.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
-	case was && !is && svc.Spec.HealthCheckNodePort == old.Spec.HealthCheckNodePort:
-		svc.Spec.HealthCheckNodePort = 0
-	}
-	if wantsPorts(old) && !wantsPorts(svc) {
-		for i := range svc.Spec.Ports {
-			for j := range old.Spec.Ports {
-				if svc.Spec.Ports[i].NodePort == old.Spec.Ports[j].NodePort {
-					svc.Spec.Ports[i].NodePort = 0
-				}
-			}
-		}
-	}
-	if wantsPorts(old) && wantsPorts(svc) {
-		for i := range svc.Spec.Ports {
-			p := &svc.Spec.Ports[i]
-			for j := range old.Spec.Ports {
-				o := &old.Spec.Ports[j]
-				if p.NodePort == 0 && o.Port == p.Port && o.Protocol == p.Protocol && !uses(svc, o.Protocol, o.NodePort) {
-					p.NodePort = o.NodePort
-				}
-			}
-		}
-	}
-}
-
-func uses(svc *corev1.Service, proto corev1.Protocol, port int32) bool {
-	for i := range svc.Spec.Ports {
-		if svc.Spec.Ports[i].Protocol == proto && svc.Spec.Ports[i].NodePort == port {
-			return true
-		}
-	}
-	return false
+func invalid(svc *corev1.Service, errs ...*field.Error) error {
+	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, errs)
 }
 
 func hasAddress(svc *corev1.Service) bool {
@@ -207,7 +146,7 @@ type claim struct {
 	owner string
 	old   *corev1.Service
 	addrs []netip.Addr
-	ports []nodePort
+	ports []int32
 }
 
 func (c *claim) undo() {
@@ -220,60 +159,42 @@ func (c *claim) undo() {
 	c.addrs, c.ports = nil, nil
 }
 
-func (c *claim) address(svc *corev1.Service) *field.Error {
+// address brings families and addresses in order, and takes an address for a Service that is to have one and has none.
+func (c *claim) address(svc *corev1.Service) error {
 	sp := &svc.Spec
-	if !hasAddress(svc) {
+	if !hasAddress(svc) || unchanged(svc, c.old) {
 		return nil
 	}
-	if len(sp.IPFamilies) == 0 {
-		sp.IPFamilies = []corev1.IPFamily{family(c.s.cidr.Addr())}
+	if errs := c.s.families(svc, c.old); len(errs) > 0 {
+		return invalid(svc, errs...)
 	}
-	if sp.IPFamilyPolicy == nil {
-		single := corev1.IPFamilyPolicySingleStack
-		sp.IPFamilyPolicy = &single
+	if sp.ClusterIP == corev1.ClusterIPNone || c.old != nil && hasAddress(c.old) {
+		return nil // it has what it is to have: validation holds it still
 	}
-	if sp.ClusterIP == "" && len(sp.ClusterIPs) > 0 {
-		return nil // the list without its first entry's own field: validation refuses it
-	}
-	path := field.NewPath("spec", "clusterIPs")
-	switch {
-	case c.old != nil && c.old.Spec.ClusterIP != "" && hasAddress(c.old) && c.old.Spec.ClusterIP != sp.ClusterIP && sp.ClusterIP != "":
-		return nil // an address cannot be exchanged for another: validation says so
-	case sp.ClusterIP == corev1.ClusterIPNone:
-	case sp.ClusterIP != "":
-		a, err := netip.ParseAddr(sp.ClusterIP)
-		if err != nil {
-			return nil // validation says what is wrong with it
-		}
-		if by, taken := c.s.addrs[a]; taken {
-			if by == c.owner {
-				break
-			}
-			return field.Invalid(path, []string{sp.ClusterIP}, fmt.Sprintf("failed to allocate IP %s: provided IP is already allocated", a))
-		}
-		if !c.s.cidr.Contains(a) {
-			return field.Invalid(path, []string{sp.ClusterIP}, fmt.Sprintf("failed to allocate IP %s: the provided network does not match the current range", a))
-		}
-		c.take(a)
-	default:
+	if sp.ClusterIP == "" {
 		a, ok := c.s.free()
 		if !ok {
-			return field.InternalError(path, fmt.Errorf("failed to allocate a serviceIP: range %s is full", c.s.cidr))
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: range %s is full", c.s.cidr))
 		}
 		c.take(a)
-		sp.ClusterIP = a.String()
+		sp.ClusterIP, sp.ClusterIPs = a.String(), []string{a.String()}
+		return nil
 	}
-	if len(sp.ClusterIPs) == 0 {
-		sp.ClusterIPs = []string{sp.ClusterIP}
+	a, err := netip.ParseAddr(sp.ClusterIP)
+	if err != nil {
+		return nil // validation says what is wrong with it
 	}
+	refuse := func(detail string) error {
+		return invalid(svc, field.Invalid(field.NewPath("spec", "clusterIPs"), sp.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: %s", sp.ClusterIP, detail)))
+	}
+	if _, taken := c.s.addrs[a]; taken {
+		return refuse("provided IP is already allocated")
+	}
+	if !c.s.cidr.Contains(a) {
+		return refuse("the provided network does not match the current range")
+	}
+	c.take(a)
 	return nil
-}
-
-func family(a netip.Addr) corev1.IPFamily {
-	if a.Is4() {
-		return corev1.IPv4Protocol
-	}
-	return corev1.IPv6Protocol
 }
 
 func (c *claim) take(a netip.Addr) {
@@ -312,76 +233,139 @@ func nth(base netip.Addr, n uint64) netip.Addr {
 	return a
 }
 
-func (c *claim) nodePorts(svc *corev1.Service) *field.Error {
+// nodePorts takes the ports of a Service that is reached at its nodes. A port is taken for every protocol; two of the
+// Service's own ports with one number share one.
+func (c *claim) nodePorts(svc *corev1.Service) error {
 	if svc.Spec.Type != corev1.ServiceTypeNodePort && svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return nil
 	}
+	if c.old != nil {
+		return c.changePorts(svc)
+	}
+	given := map[int32]int32{}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
-		path := field.NewPath("spec", "ports").Index(i).Child("nodePort")
-		if p.NodePort != 0 {
-			if err := c.port(path, p); err != nil {
-				return err
+		if p.NodePort == 0 && !wantsPorts(svc) {
+			continue
+		}
+		switch has := given[p.Port]; {
+		case has == 0:
+			n := requested(svc, p.Port)
+			if n == 0 {
+				var ok bool
+				if n, ok = c.s.freePort(); !ok {
+					return apierrors.NewInternalError(errors.New("failed to allocate a nodePort: range is full"))
+				}
+				c.takePort(n)
+			} else if err := c.port(n); err != nil {
+				return invalid(svc, nodePortError(i, n, err))
 			}
-			continue
+			p.NodePort, given[p.Port] = n, n
+		case p.NodePort == 0:
+			p.NodePort = has
+		case p.NodePort != has:
+			if err := c.port(p.NodePort); err != nil {
+				return invalid(svc, nodePortError(i, p.NodePort, err))
+			}
 		}
-		if !wantsPorts(svc) {
-			continue
-		}
-		n, ok := c.s.freePort(p.Protocol)
-		if !ok {
-			return field.InternalError(path, fmt.Errorf("failed to allocate a nodePort: range is full"))
-		}
-		p.NodePort = n
-		c.takePort(nodePort{p.Protocol, n})
 	}
 	return nil
 }
 
-func (c *claim) port(path *field.Path, p *corev1.ServicePort) *field.Error {
-	k := nodePort{p.Protocol, p.NodePort}
-	if by, taken := c.s.ports[k]; taken {
-		if by == c.owner {
-			return nil
+// requested is the node port that a Service asks for at a port, 0 for none.
+func requested(svc *corev1.Service, port int32) int32 {
+	for i := range svc.Spec.Ports {
+		if p := &svc.Spec.Ports[i]; p.Port == port && p.NodePort != 0 {
+			return p.NodePort
 		}
-		return field.Invalid(path, p.NodePort, "provided port is already allocated")
 	}
-	if p.NodePort < c.s.low || p.NodePort > c.s.high {
-		return field.Invalid(path, p.NodePort, fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %d-%d", c.s.low, c.s.high))
+	return 0
+}
+
+func nodePortError(i int, n int32, err error) *field.Error {
+	return field.Invalid(field.NewPath("spec", "ports").Index(i).Child("nodePort"), n, err.Error())
+}
+
+// changePorts takes the ports that an update adds.
+func (c *claim) changePorts(svc *corev1.Service) error {
+	var had []int32
+	for i := range c.old.Spec.Ports {
+		had = append(had, c.old.Spec.Ports[i].NodePort)
 	}
-	c.takePort(k)
+	type port struct {
+		protocol corev1.Protocol
+		number   int32
+	}
+	seen := map[port]bool{}
+	for i := range svc.Spec.Ports {
+		p := &svc.Spec.Ports[i]
+		switch {
+		case p.NodePort == 0 && !wantsPorts(svc):
+			continue
+		case p.NodePort == 0:
+			n, ok := c.s.freePort()
+			if !ok {
+				return apierrors.NewInternalError(errors.New("failed to allocate a nodePort: range is full"))
+			}
+			c.takePort(n)
+			p.NodePort = n
+		case !slices.Contains(had, p.NodePort) && !slices.Contains(c.ports, p.NodePort):
+			if err := c.port(p.NodePort); err != nil {
+				return invalid(svc, nodePortError(i, p.NodePort, err))
+			}
+		}
+		k := port{p.Protocol, p.NodePort}
+		if seen[k] {
+			return apierrors.NewInternalError(fmt.Errorf("duplicate nodePort: %v", k))
+		}
+		seen[k] = true
+	}
+	return nil
+}
+
+// port takes a port that was asked for.
+func (c *claim) port(n int32) error {
+	if n < c.s.low || n > c.s.high {
+		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", c.s.low, c.s.high)
+	}
+	if _, taken := c.s.ports[n]; taken {
+		return errors.New("provided port is already allocated")
+	}
+	c.takePort(n)
 	return nil
 }
 
 // healthCheck claims the port at which a node tells whether it has an endpoint of the Service.
-func (c *claim) healthCheck(svc *corev1.Service) *field.Error {
-	if !wantsHealthCheck(svc) {
+func (c *claim) healthCheck(svc *corev1.Service) error {
+	if !wantsHealthCheck(svc) || c.old != nil && wantsHealthCheck(c.old) {
 		return nil
 	}
-	path := field.NewPath("spec", "healthCheckNodePort")
 	if n := svc.Spec.HealthCheckNodePort; n != 0 {
-		return c.port(path, &corev1.ServicePort{Protocol: corev1.ProtocolTCP, NodePort: n})
+		if err := c.port(n); err != nil {
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %w", n, err))
+		}
+		return nil
 	}
-	n, ok := c.s.freePort(corev1.ProtocolTCP)
+	n, ok := c.s.freePort()
 	if !ok {
-		return field.InternalError(path, fmt.Errorf("failed to allocate a HealthCheck NodePort: range is full"))
+		return apierrors.NewInternalError(errors.New("failed to allocate a HealthCheck NodePort: range is full"))
 	}
 	svc.Spec.HealthCheckNodePort = n
-	c.takePort(nodePort{corev1.ProtocolTCP, n})
+	c.takePort(n)
 	return nil
 }
 
-func (c *claim) takePort(k nodePort) {
-	c.s.ports[k] = c.owner
-	c.ports = append(c.ports, k)
+func (c *claim) takePort(n int32) {
+	c.s.ports[n] = c.owner
+	c.ports = append(c.ports, n)
 }
 
-func (s *Services) freePort(proto corev1.Protocol) (int32, bool) {
+func (s *Services) freePort() (int32, bool) {
 	n := s.high - s.low + 1
 	start := rand.Int32N(n)
 	for i := range n {
 		p := s.low + (start+i)%n
-		if s.ports[nodePort{proto, p}] == "" {
+		if s.ports[p] == "" {
 			return p, true
 		}
 	}

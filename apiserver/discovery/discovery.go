@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"sort"
@@ -99,8 +98,9 @@ func (h *Handler) Group(path string) bool {
 }
 
 func (h *Handler) root(w http.ResponseWriter, r *http.Request, core bool) {
-	if v, ok := aggregated(r); ok {
-		h.aggregated(w, r, core, v)
+	w.Header().Set("Vary", "Accept")
+	if acc, ok := request.Aggregated(r); ok {
+		h.aggregated(w, r, core, acc)
 		return
 	}
 	if core {
@@ -180,28 +180,9 @@ var storedAs = map[schema.GroupResource]string{
 	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicybindings"}: "v1beta1",
 }
 
-// aggregated reports whether the client asks first for the aggregated form, and in which version.
-func aggregated(r *http.Request) (string, bool) {
-	for _, part := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		kind, p, err := mime.ParseMediaType(strings.TrimSpace(part))
-		if err != nil {
-			continue
-		}
-		if kind != codec.JSON && kind != codec.Protobuf {
-			continue
-		}
-		if p["as"] == "" {
-			return "", false
-		}
-		if p["g"] == "apidiscovery.k8s.io" && p["as"] == "APIGroupDiscoveryList" && (p["v"] == "v2" || p["v"] == "v2beta1") {
-			return p["v"], true
-		}
-	}
-	return "", false
-}
-
-func (h *Handler) aggregated(w http.ResponseWriter, r *http.Request, core bool, v string) {
-	list := &apidiscovery.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/" + v}, Items: []apidiscovery.APIGroupDiscovery{}}
+// aggregated answers with one document for all groups, unless the client has it.
+func (h *Handler) aggregated(w http.ResponseWriter, r *http.Request, core bool, acc request.Accept) {
+	list := &apidiscovery.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}, Items: []apidiscovery.APIGroupDiscovery{}}
 	for _, g := range h.load() {
 		if (g.name == "") != core {
 			continue
@@ -219,15 +200,17 @@ func (h *Handler) aggregated(w http.ResponseWriter, r *http.Request, core bool, 
 	}
 	sum := sha256.Sum256(b)
 	etag := fmt.Sprintf("\"%X\"", sum)
-	w.Header().Set("Vary", "Accept")
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Cache-Control", "public")
 	if r.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v="+v+";as=APIGroupDiscoveryList")
-	_, _ = w.Write(append(b, '\n'))
+	if acc.MediaType == codec.Protobuf {
+		rest.WriteObject(w, r, acc, http.StatusOK, list)
+		return
+	}
+	rest.WriteJSON(w, r, acc, b)
 }
 
 func discoveries(v *version) []apidiscovery.APIResourceDiscovery {

@@ -89,3 +89,24 @@ func TestGroup(t *testing.T) {
 		t.Errorf("the list of core resources names no version of its own: %.100s", b)
 	}
 }
+
+// TestAggregatedForms checks what is answered to clients that take the aggregated form among others, or in another encoding.
+func TestAggregatedForms(t *testing.T) {
+	const g = ";g=apidiscovery.k8s.io;as=APIGroupDiscoveryList;v="
+	for _, c := range []struct{ accept, content, begin string }{
+		{"application/json" + g + "v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2"`},
+		{"application/json, application/json" + g + "v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", `{"kind":"APIGroupDiscoveryList"`},
+		{"application/json" + g + "v2beta1, application/json", "application/json", `{"kind":"APIGroupList"`},
+		{"application/json", "application/json", `{"kind":"APIGroupList"`},
+		{"application/vnd.kubernetes.protobuf" + g + "v2", "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "k8s\x00"},
+		{"application/yaml" + g + "v2", "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "apiVersion: apidiscovery.k8s.io/v2"},
+	} {
+		w := ask(t, "/apis", "Accept: "+c.accept)
+		if w.Code != 200 || w.Header().Get("Content-Type") != c.content || !strings.HasPrefix(w.Body.String(), c.begin) {
+			t.Errorf("%s: %d %s %.60q", c.accept, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+		if w.Header().Get("Vary") != "Accept" {
+			t.Errorf("%s: Vary %q", c.accept, w.Header().Get("Vary"))
+		}
+	}
+}

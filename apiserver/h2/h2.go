@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,6 +52,7 @@ const (
 type Server struct {
 	log     *slog.Logger
 	workers workers
+	date    atomic.Pointer[dateText]
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
@@ -70,11 +72,13 @@ func Attach(hs *http.Server, log *slog.Logger) *Server {
 
 // serve handles a connection until it ends.
 func (s *Server) serve(hs *http.Server, nc *tls.Conn, h http.Handler) {
-	base := context.Background()
-	if b, ok := h.(interface{ BaseContext() context.Context }); ok {
-		base = b.BaseContext()
+	b, ok := h.(interface{ BaseContext() context.Context }) // net/http's own wrapper of the handler has it
+	if !ok {
+		s.log.Error("HTTP/2 connection closed: its handler has no context")
+		_ = nc.Close()
+		return
 	}
-	base = context.WithValue(base, http.ServerContextKey, hs)
+	base := context.WithValue(b.BaseContext(), http.ServerContextKey, hs)
 	base = context.WithValue(base, http.LocalAddrContextKey, nc.LocalAddr())
 	c := newConn(s, nc, h, base, hs.IdleTimeout)
 	s.mu.Lock()

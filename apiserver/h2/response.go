@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -198,7 +197,7 @@ func (r *response) write(status int, all []byte, end bool) error {
 		}
 	}
 	if !date && status >= 200 {
-		c.field("date", today())
+		c.field("date", c.server.today())
 	}
 	whole := end && int64(len(all)) <= min(s.window, c.window) && len(all) <= c.peerFrame
 	c.out = appendHeaders(c.out, s.id, c.headBuf.Bytes(), c.peerFrame, end && len(all) == 0)
@@ -262,13 +261,13 @@ func (c *conn) field(name, value string) {
 }
 
 // today is the time as a Date header has it, made once a second.
-func today() string {
+func (s *Server) today() string {
 	now := time.Now()
-	if d := date.Load(); d != nil && d.second == now.Unix() {
+	if d := s.date.Load(); d != nil && d.second == now.Unix() {
 		return d.text
 	}
 	d := &dateText{now.Unix(), now.UTC().Format(http.TimeFormat)}
-	date.Store(d)
+	s.date.Store(d)
 	return d.text
 }
 
@@ -276,8 +275,6 @@ type dateText struct {
 	second int64
 	text   string
 }
-
-var date atomic.Pointer[dateText]
 
 func statusText(status int) string {
 	switch status {

@@ -187,12 +187,19 @@ func (d *definitions) render(name string, doc *document) (json.RawMessage, error
 	return slices.Concat(value[:len(value)-1], []byte(`,"x-kubernetes-group-version-kind":`), list, []byte("}")), nil
 }
 
-// groups returns the groups and versions of the document's built-in rows and the core's, sorted.
+// groups returns the groups and versions of the document's built-in rows and the core's, sorted. The document of all has
+// those too that nothing is served of.
 func (d *document) groups() [][2]string {
 	out := [][2]string{{"", "v1"}}
 	for _, s := range d.rows {
 		if gv := [2]string{s.Row.Group, s.Row.Version}; !s.custom && !slices.Contains(out, gv) {
 			out = append(out, gv)
+		}
+	}
+	if d.all {
+		for _, gv := range unserved {
+			group, version, _ := strings.Cut(gv, "/")
+			out = append(out, [2]string{group, version})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i][0]+"/"+out[i][1] < out[j][0]+"/"+out[j][1] })

@@ -25,7 +25,7 @@ import (
 
 // form is raised when the same rows and definitions render differently than before: clients keep a document for as long as
 // its hash stays.
-const form = "1"
+const form = "2"
 
 // The media types of the two encodings. The older protobuf names are still asked for.
 const (

@@ -165,6 +165,6 @@ func BenchmarkFirst(b *testing.B) {
 	b.ReportAllocs()
 	for range b.N {
 		pod.ManagedFields = nil
-		m.Update(row, "", []string{"status"}, nil, pod, "creator")
+		m.Update(row, "", []string{"status"}, nil, pod, "creator", time.Now())
 	}
 }

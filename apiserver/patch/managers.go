@@ -77,21 +77,21 @@ func (m *Managers) of(row *api.Row, sub string, reset []string) (*kindManager, e
 	return k, nil
 }
 
-// Update records what manager changed between live (nil on create) and obj in obj's managed fields. It never fails: an
+// Update records what manager changed now between live (nil on create) and obj in obj's managed fields. It never fails: an
 // object whose fields cannot be tracked (a list entry without its key) is written without a record.
-func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj runtime.Object, manager string) runtime.Object {
+func (m *Managers) Update(row *api.Row, sub string, reset []string, live, obj runtime.Object, manager string, now time.Time) runtime.Object {
 	fm, err := m.of(row, sub, reset)
 	if err != nil {
 		return obj
 	}
 	if live == nil {
-		if fm.plan != nil && m.first(fm.plan, row, obj, manager, time.Now()) {
+		if fm.plan != nil && m.first(fm.plan, row, obj, manager, now) {
 			return obj
 		}
 		live = row.New()
 		live.GetObjectKind().SetGroupVersionKind(row.GVK())
 	}
-	done, err := m.track(row, sub, fm.filter, live, obj, manager, time.Now())
+	done, err := m.track(row, sub, fm.filter, live, obj, manager, now)
 	if done {
 		return obj
 	}

@@ -8,6 +8,8 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"karve/api"
 )
 
 // A patch names few fields of a large object. Turning the whole object into JSON and back would cost more than everything
@@ -26,20 +28,46 @@ type member struct {
 	omitEmpty bool
 }
 
-var memberTables sync.Map // reflect.Type → map[string]member
-
-// members lists the JSON fields of struct type t, with those of inlined structs.
-func members(t reflect.Type) map[string]member {
-	if m, ok := memberTables.Load(t); ok {
-		return m.(map[string]member)
+// memberTables are the tables of the types of all rows and of the structs in them.
+var memberTables = sync.OnceValue(func() map[reflect.Type]map[string]member {
+	all := map[reflect.Type]map[string]member{}
+	for _, row := range api.Rows() {
+		if row.New != nil {
+			tabulate(reflect.TypeOf(row.New()).Elem(), all)
+		}
 	}
+	return all
+})
+
+func tabulate(t reflect.Type, all map[reflect.Type]map[string]member) {
+	if all[t] != nil {
+		return
+	}
+	table := membersOf(t)
+	all[t] = table
+	for _, m := range table {
+		if m.inner != nil {
+			tabulate(m.inner, all)
+		}
+	}
+}
+
+// members lists the JSON fields of struct type t, with those of inlined structs. The table is shared.
+func members(t reflect.Type) map[string]member {
+	if m := memberTables()[t]; m != nil {
+		return m
+	}
+	return membersOf(t)
+}
+
+func membersOf(t reflect.Type) map[string]member {
 	out := map[string]member{}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Type.Kind() == reflect.Struct && (options == "inline" || f.Anonymous && name == ""):
-			for inner, m := range members(f.Type) {
+			for inner, m := range membersOf(f.Type) {
 				m.index = append([]int{i}, m.index...)
 				out[inner] = m
 			}
@@ -52,7 +80,6 @@ func members(t reflect.Type) map[string]member {
 			out[name] = m
 		}
 	}
-	memberTables.Store(t, out)
 	return out
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -40,7 +41,10 @@ func unprocessable(err error) error {
 }
 
 // misfit is the answer to a patch after which the object is none of its kind.
-func misfit(value string, err error) error {
+func misfit(o runtime.Object, value string, err error) error {
+	if _, ok := o.(*corev1.Secret); ok { // errors end up in logs
+		value = "<hidden>"
+	}
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
 }
 
@@ -57,6 +61,7 @@ func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runti
 		if len(ops) > maxOperations {
 			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
 		}
+		strict = operations(body)
 		change = func(doc []byte) ([]byte, error) {
 			doc, err := ops.Apply(doc)
 			if err != nil {
@@ -104,7 +109,7 @@ func changeJSON(o runtime.Object, change func(doc []byte) ([]byte, error)) (runt
 	obj := newLike(o)
 	strict, err := kjson.UnmarshalStrict(doc, obj)
 	if err != nil {
-		return nil, nil, misfit(string(doc), err)
+		return nil, nil, misfit(o, string(doc), err)
 	}
 	return obj, strict, nil
 }
@@ -148,7 +153,7 @@ func mergeStrategic(o runtime.Object, change map[string]any) (runtime.Object, []
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, obj, true); err != nil {
 		s, ok := runtime.AsStrictDecodingError(err)
 		if !ok {
-			return nil, nil, misfit(fmt.Sprintf("%+v", change), err)
+			return nil, nil, misfit(o, fmt.Sprintf("%+v", change), err)
 		}
 		strict = s.Errors()
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	asv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -183,7 +184,7 @@ func TestManagers(t *testing.T) {
 	}
 	changed := forced.DeepCopy()
 	changed.Data["a"] = "3"
-	updated := m.Update(row, "", nil, forced, changed, "hand").(*corev1.ConfigMap)
+	updated := m.Update(row, "", nil, forced, changed, "hand", time.Now()).(*corev1.ConfigMap)
 	if got, want := owners(updated), `hand Update : {"f:data":{"f:a":{}}}`+"\n"+`two Apply : {"f:data":{"f:b":{}}}`; got != want {
 		t.Errorf("updated\n%s\nwant\n%s", got, want)
 	}
@@ -201,11 +202,11 @@ func TestManagersOfSubresources(t *testing.T) {
 	defaults.For(row.GVK())(pod)
 	live := pod.DeepCopy()
 	pod.Status.PodIP = "10.0.0.2"
-	got := m.Update(row, "status", []string{"spec", "metadata.finalizers"}, live, pod, "kubelet").(*corev1.Pod)
+	got := m.Update(row, "status", []string{"spec", "metadata.finalizers"}, live, pod, "kubelet", time.Now()).(*corev1.Pod)
 	if o, want := owners(got), `kubelet Update status: {"f:status":{"f:podIP":{}}}`; o != want {
 		t.Errorf("owned\n%s\nwant\n%s", o, want)
 	}
-	created := m.Update(row, "", []string{"status"}, nil, live.DeepCopy(), "kubectl").(*corev1.Pod)
+	created := m.Update(row, "", []string{"status"}, nil, live.DeepCopy(), "kubectl", time.Now()).(*corev1.Pod)
 	if o := owners(created); strings.Contains(o, "f:status") || !strings.Contains(o, `k:{\"name\":\"one\"}`) {
 		t.Errorf("owned at create\n%s", o)
 	}
@@ -232,14 +233,14 @@ func TestManagersOfTwoVersions(t *testing.T) {
 	use(50)
 	now.Spec.MaxReplicas = 3
 	now.SetGroupVersionKind(row("v2").GVK())
-	live := m.Update(row("v2"), "", nil, nil, now.DeepCopy(), "first").(*asv2.HorizontalPodAutoscaler)
+	live := m.Update(row("v2"), "", nil, nil, now.DeepCopy(), "first", time.Now()).(*asv2.HorizontalPodAutoscaler)
 	if got := owners(live); !strings.Contains(got, "f:metrics") || !strings.Contains(got, "f:maxReplicas") {
 		t.Fatalf("owners = %s", got)
 	}
 	use(60)
 	now.ManagedFields = live.ManagedFields
 	v1 := func(o runtime.Object) runtime.Object { return convert.To(o, row("v1").GVK()) }
-	out := m.Update(row("v1"), "", nil, v1(live), v1(now), "second").(metav1.Object)
+	out := m.Update(row("v1"), "", nil, v1(live), v1(now), "second", time.Now()).(metav1.Object)
 	for _, e := range out.GetManagedFields() {
 		fields := string(e.FieldsV1.Raw)
 		switch e.Manager {
@@ -263,7 +264,7 @@ func TestManagersOfNamelessReferences(t *testing.T) {
 	row := api.ByResource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"})
 	a := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "n"}, Secrets: []corev1.ObjectReference{{Name: "x"}, {}}}
 	a.SetGroupVersionKind(row.GVK())
-	out := NewManagers().Update(row, "", nil, nil, a, "m").(*corev1.ServiceAccount)
+	out := NewManagers().Update(row, "", nil, nil, a, "m", time.Now()).(*corev1.ServiceAccount)
 	if len(out.Secrets) != 2 || len(out.ManagedFields) != 0 {
 		t.Errorf("account = %+v", out)
 	}

@@ -164,10 +164,10 @@ func TestManyManagersAreMerged(t *testing.T) {
 			from = live
 		}
 		if from == nil {
-			live = m.Update(row, "", nil, nil, obj, fmt.Sprint("m", i)).(*corev1.Pod)
+			live = m.Update(row, "", nil, nil, obj, fmt.Sprint("m", i), time.Now()).(*corev1.Pod)
 			continue
 		}
-		live = m.Update(row, "", nil, from, obj, fmt.Sprint("m", i)).(*corev1.Pod)
+		live = m.Update(row, "", nil, from, obj, fmt.Sprint("m", i), time.Now()).(*corev1.Pod)
 	}
 	if n := len(live.ManagedFields); n != maxUpdaters {
 		t.Errorf("%d managers, want %d", n, maxUpdaters)
@@ -185,12 +185,12 @@ func BenchmarkUpdate(b *testing.B) {
 		{Name: "a", Image: "i", Env: []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "2"}}, Ports: []corev1.ContainerPort{{ContainerPort: 80, Protocol: "TCP"}}},
 		{Name: "b", Image: "i", Args: []string{"x", "y"}}}}}
 	pod.SetGroupVersionKind(row.GVK())
-	pod = m.Update(row, "", []string{"status"}, nil, pod, "creator").(*corev1.Pod)
+	pod = m.Update(row, "", []string{"status"}, nil, pod, "creator", time.Now()).(*corev1.Pod)
 	pod.UID = "u"
 	b.ReportAllocs()
 	for i := range b.N {
 		next := pod.DeepCopy()
 		next.Status.Message, next.Status.PodIP = fmt.Sprint(i), "10.0.0.1"
-		pod = m.Update(row, "status", []string{"spec", "metadata"}, pod, next, "kubelet").(*corev1.Pod)
+		pod = m.Update(row, "status", []string{"spec", "metadata"}, pod, next, "kubelet", time.Now()).(*corev1.Pod)
 	}
 }

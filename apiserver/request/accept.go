@@ -3,6 +3,7 @@ package request
 import (
 	"mime"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -16,9 +17,9 @@ type Accept struct {
 	MediaType string
 	// As is "", "Table", "PartialObjectMetadata" or "PartialObjectMetadataList"; AsVersion is its version of meta.k8s.io.
 	As, AsVersion string
-	// Stream says that frames of a watch were asked for by name.
-	Stream bool
-	Pretty bool
+	Pretty        bool
+	// Suffix is what the Content-Type of the answer says besides the media type.
+	Suffix string
 }
 
 // Speaks reports whether the client takes any media type that the API speaks, whatever it wants done to the object.
@@ -64,6 +65,17 @@ func Negotiate(r *http.Request, forms ...string) (a Accept, ok bool) {
 	if !Speaks(r) {
 		return Accept{}, false
 	}
+	for _, c := range parse(header) {
+		if a, ok := c.accept(forms); ok {
+			a.Pretty = a.Pretty || pretty(r)
+			return a, true
+		}
+	}
+	return Accept{}, false
+}
+
+// parse returns the clauses of a header, most wanted first.
+func parse(header string) []clause {
 	var clauses []clause
 	for _, part := range strings.Split(header, ",") {
 		kind, params, err := mime.ParseMediaType(strings.TrimSpace(part))
@@ -76,18 +88,66 @@ func Negotiate(r *http.Request, forms ...string) (a Accept, ok bool) {
 		}
 		clauses = append(clauses, clause{kind, params, q})
 	}
-	sort.SliceStable(clauses, func(i, j int) bool { return clauses[i].q > clauses[j].q })
-	for _, c := range clauses {
-		if a, ok := c.accept(forms); ok {
-			a.Pretty = pretty(r)
+	sort.Sort(byPreference(clauses))
+	return clauses
+}
+
+// Aggregated returns the form in which a client wants discovery as one document for all groups; ok is false if it does not
+// ask for that.
+func Aggregated(r *http.Request) (a Accept, ok bool) {
+	if !strings.Contains(acceptHeader(r), "apidiscovery.k8s.io") {
+		return Accept{}, false
+	}
+	a, ok = Kind(r, "apidiscovery.k8s.io", "APIGroupDiscoveryList", "v2")
+	a.Suffix = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+	return a, ok
+}
+
+// Kind returns the form in which a client wants an answer that is offered as one kind of a group only, in versions; ok is
+// false if it does not ask for that. A plain text answer is never that kind.
+func Kind(r *http.Request, group, kind string, versions ...string) (a Accept, ok bool) {
+	for _, c := range parse(acceptHeader(r)) {
+		version := c.params["v"]
+		if c.params["g"] != group || c.params["as"] != kind || !slices.Contains(versions, version) {
+			continue
+		}
+		delete(c.params, "g")
+		delete(c.params, "v")
+		delete(c.params, "as")
+		if a, ok := c.accept(nil); ok {
+			a.As, a.AsVersion = kind, version
+			a.Pretty = a.Pretty || pretty(r)
 			return a, true
 		}
 	}
 	return Accept{}, false
 }
 
+// Text reports whether a client takes plain text.
+func Text(r *http.Request) bool {
+	header := acceptHeader(r)
+	if strings.TrimSpace(header) == "" {
+		return true
+	}
+	return slices.ContainsFunc(parse(header), func(c clause) bool {
+		return (c.kind == "text/plain" || c.kind == "text/*" || c.kind == "*/*") && c.params["as"] == "" && c.params["g"] == "" && c.params["v"] == ""
+	})
+}
+
+// byPreference sorts as upstream does, by a relation that is no order: what is named goes before what a star stands for, even
+// if it is wanted less.
+type byPreference []clause
+
+func (b byPreference) Len() int      { return len(b) }
+func (b byPreference) Swap(i, j int) { b[i], b[j] = b[j], b[i] }
+
+func (b byPreference) Less(i, j int) bool {
+	return b[i].q > b[j].q || !strings.HasPrefix(b[i].kind, "*") && strings.HasPrefix(b[j].kind, "*") ||
+		!strings.HasSuffix(b[i].kind, "/*") && strings.HasSuffix(b[j].kind, "/*")
+}
+
 func (c clause) accept(forms []string) (Accept, bool) {
-	a := Accept{}
+	a := Accept{Pretty: c.params["pretty"] == "1"}
 	switch c.kind {
 	case "*/*", "application/*":
 		a.MediaType = codec.JSON
@@ -96,28 +156,32 @@ func (c clause) accept(forms []string) (Accept, bool) {
 	default:
 		return a, false
 	}
-	a.Stream = c.params["stream"] == "watch"
-	as := c.params["as"]
-	if as == "" {
-		return a, true
-	}
-	if c.params["g"] != "meta.k8s.io" || (c.params["v"] != "v1" && c.params["v"] != "v1beta1") {
+	if s := c.params["stream"]; s != "" && (s != "watch" || a.MediaType == codec.YAML) {
 		return a, false
 	}
-	for _, f := range forms {
-		if f == as {
-			a.As, a.AsVersion = as, c.params["v"]
-			return a, true
-		}
+	if v := c.params["sv"]; v != "" && v != "v1" {
+		return a, false
 	}
-	return a, false
+	as, group, version := c.params["as"], c.params["g"], c.params["v"]
+	if as == "" {
+		return a, group == "" && version == ""
+	}
+	if group != "meta.k8s.io" || version != "v1" && version != "v1beta1" || as == "Table" && a.MediaType == codec.Protobuf {
+		return a, false
+	}
+	if !slices.Contains(forms, as) {
+		return a, false
+	}
+	a.As, a.AsVersion = as, version
+	return a, true
 }
 
 // pretty follows upstream: asked for by the query, or a person at a terminal or browser by the look of the agent.
 func pretty(r *http.Request) bool {
 	if strings.Contains(r.URL.RawQuery, "pretty=") {
 		if v := r.URL.Query().Get("pretty"); v != "" {
-			return v != "0" && v != "false"
+			yes, _ := strconv.ParseBool(v)
+			return yes
 		}
 	}
 	agent := r.UserAgent()

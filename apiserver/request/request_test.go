@@ -49,7 +49,17 @@ func TestNegotiate(t *testing.T) {
 		{"application/json;q=0.5, application/yaml", Accept{MediaType: codec.YAML}, true},
 		{"application/json;as=Table;v=v1;g=meta.k8s.io, application/json", Accept{MediaType: codec.JSON, As: "Table", AsVersion: "v1"}, true},
 		{"application/json;as=Table;v=v9;g=meta.k8s.io, application/yaml", Accept{MediaType: codec.YAML}, true},
-		{"application/json;stream=watch", Accept{MediaType: codec.JSON, Stream: true}, true},
+		{"application/json;stream=watch", Accept{MediaType: codec.JSON}, true},
+		{"application/json;stream=other, application/yaml", Accept{MediaType: codec.YAML}, true},
+		{"application/yaml;stream=watch, application/json", Accept{MediaType: codec.JSON}, true},
+		{"application/yaml;stream=watch", Accept{}, false},
+		{"application/json;sv=v2", Accept{}, false},
+		{"application/json;g=meta.k8s.io;v=v1", Accept{}, false},
+		{"application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io, application/json;as=Table;v=v1;g=meta.k8s.io", Accept{MediaType: codec.JSON, As: "Table", AsVersion: "v1"}, true},
+		{"*/*, application/yaml", Accept{MediaType: codec.YAML}, true},
+		{"*/*;q=0.9, application/yaml;q=0.5", Accept{MediaType: codec.YAML}, true},
+		{"application/yaml;q=0.5, */*;q=0.9", Accept{MediaType: codec.JSON}, true},
+		{"application/yaml, application/json;pretty=1;q=2", Accept{MediaType: codec.JSON, Pretty: true}, true},
 		{"application/json;as=Nothing", Accept{}, false},
 		{"application/*", Accept{}, false},
 		{"text/html", Accept{}, false},
@@ -65,6 +75,10 @@ func TestNegotiate(t *testing.T) {
 	r := httptest.NewRequest("GET", "/api/v1/pods?pretty=1", nil)
 	if a, _ := Negotiate(r); !a.Pretty {
 		t.Error("pretty was asked for")
+	}
+	r = httptest.NewRequest("GET", "/api/v1/pods?pretty=yes", nil)
+	if a, _ := Negotiate(r); a.Pretty {
+		t.Error("yes is no yes")
 	}
 	r = httptest.NewRequest(http.MethodPost, "/", nil)
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")

@@ -20,14 +20,22 @@ import (
 	"karve/store"
 )
 
-// Result is what a write ended with. Record is nil when nothing was stored (dry run); Object is always set.
+// Result is what a write ended with: a record, or an object when nothing was stored (dry run).
 type Result struct {
 	Record  *store.Record
 	Object  Object
 	Created bool
 }
 
-func stored(r *store.Record) *Result { return &Result{Record: r, Object: ObjectOf(r)} }
+func stored(r *store.Record) *Result { return &Result{Record: r} }
+
+// Get returns the object. It is shared when it was stored: read only.
+func (r *Result) Get() Object {
+	if r.Object == nil {
+		return ObjectOf(r.Record)
+	}
+	return r.Object
+}
 
 // Create stores a new object. obj belongs to the door from now on: it is changed and kept.
 func (d *Door) Create(ctx context.Context, c *Call, obj Object) (*Result, error) {
@@ -97,6 +105,9 @@ func (d *Door) create(ctx context.Context, c *Call, row *api.Row, st *strategy.S
 	key := Prefix(row, c.Namespace) + obj.GetName()
 	if c.DryRun {
 		undo()
+		if err := d.catchUp(ctx); err != nil {
+			return nil, err
+		}
 		if d.store.Get(key) != nil {
 			return nil, apierrors.NewAlreadyExists(c.Row.GR(), obj.GetName())
 		}
@@ -198,11 +209,7 @@ func (d *Door) commit(ctx context.Context, row *api.Row, key string, expect uint
 func encode(row *api.Row, obj Object) ([]byte, error) {
 	obj.SetResourceVersion("")
 	obj.SetSelfLink("")
-	body, err := codec.Body(obj)
-	if err != nil {
-		return nil, err
-	}
-	return codec.Envelope(row.GVK(), body), nil
+	return codec.Encode(row.GVK(), obj)
 }
 
 // asStored returns what would be read back of obj had it been stored, without a resourceVersion.

@@ -40,12 +40,18 @@ func (x *Deletion) Answer(row *api.Row) runtime.Object {
 func (d *Door) Delete(ctx context.Context, c *Call, opts *metav1.DeleteOptions) (*Deletion, error) {
 	row := c.Row.Hub()
 	admitted := false
+	if err := d.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		rec := d.store.Get(c.key())
-		if rec == nil || ObjectOf(rec) == nil {
+		if rec == nil {
 			return nil, c.NotFound()
 		}
 		current := ObjectOf(rec)
+		if current == nil {
+			return nil, c.NotFound()
+		}
 		if err := precondition(c, opts.Preconditions, current); err != nil {
 			return nil, err
 		}
@@ -284,6 +290,9 @@ func (d *Door) DeleteCollection(ctx context.Context, c *Call, opts *metav1.Delet
 	for _, r := range page.Records {
 		one := *c
 		o := ObjectOf(r)
+		if o == nil {
+			continue
+		}
 		one.Namespace, one.Name = o.GetNamespace(), o.GetName()
 		if _, err := d.Delete(ctx, &one, opts.DeepCopy()); err != nil && !apierrors.IsNotFound(err) {
 			return nil, err

@@ -157,18 +157,13 @@ func ObjectOf(r *store.Record) Object {
 	return o
 }
 
-// Encodings of a record that readers share.
-const (
-	formJSON = iota
-	formProto
-)
-
-// JSONBody returns the object as JSON without kind and version.
+// JSONBody returns the object as JSON without kind and version, which readers share; nil for a record that cannot be read.
 func JSONBody(r *store.Record) ([]byte, error) {
-	return r.Form(formJSON, func() ([]byte, error) { return codec.JSONBody(ObjectOf(r)) })
-}
-
-// ProtoBody returns the object as protobuf without an envelope.
-func ProtoBody(r *store.Record) ([]byte, error) {
-	return r.Form(formProto, func() ([]byte, error) { return codec.Body(ObjectOf(r)) })
+	return r.Form(func() ([]byte, error) {
+		o := ObjectOf(r)
+		if o == nil {
+			return nil, nil
+		}
+		return codec.JSONBody(o)
+	})
 }

@@ -63,7 +63,10 @@ func (l *Local) Do(ctx context.Context, r *client.Request) (runtime.Object, erro
 		if err != nil {
 			return nil, err
 		}
-		return ObjectOf(rec), nil
+		if o := ObjectOf(rec); o != nil {
+			return o, nil
+		}
+		return nil, c.NotFound()
 	case "list":
 		page, err := l.Door.List(ctx, c, &r.List)
 		if err != nil {
@@ -106,13 +109,15 @@ func result(r *Result, err error) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.Object, nil
+	return r.Get(), nil
 }
 
 func listOf(p *Page) *client.List {
-	l := &client.List{ListMeta: p.ListMeta(), Items: make([]runtime.Object, len(p.Records))}
-	for i, r := range p.Records {
-		l.Items[i] = ObjectOf(r)
+	l := &client.List{ListMeta: p.ListMeta(), Items: make([]runtime.Object, 0, len(p.Records))}
+	for _, r := range p.Records {
+		if o := ObjectOf(r); o != nil {
+			l.Items = append(l.Items, o)
+		}
 	}
 	return l
 }
@@ -163,8 +168,10 @@ func (w *localWatch) run(ctx context.Context, from *Watch, row *api.Row) {
 			ev := watch.Event{Type: ch.Type}
 			if ch.Type == watch.Bookmark {
 				ev.Object = Mark(row, ch)
+			} else if o := ch.Object(); o != nil {
+				ev.Object = o
 			} else {
-				ev.Object = ch.Object()
+				continue
 			}
 			if !w.send(ctx, ev) {
 				return

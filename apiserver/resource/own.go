@@ -29,13 +29,13 @@ func (d *Door) track(c *Call, live, want Object) Object {
 	row := c.Row.Hub()
 	reset := strategy.For(row.GVK()).ResetFields[c.Sub]
 	if row == c.Row {
-		return d.managers.Update(row, c.Sub, reset, live, want, c.Manager).(Object)
+		return d.managers.Update(row, c.Sub, reset, live, want, c.Manager, d.now()).(Object)
 	}
 	seen := c.view(want)
 	if live != nil {
 		live = c.view(live)
 	}
-	want.SetManagedFields(d.managers.Update(c.Row, c.Sub, reset, live, seen, c.Manager).(Object).GetManagedFields())
+	want.SetManagedFields(d.managers.Update(c.Row, c.Sub, reset, live, seen, c.Manager, d.now()).(Object).GetManagedFields())
 	return want
 }
 

@@ -14,13 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 
-	"karve/api"
-	"karve/api/convert"
-	rowfields "karve/api/fields"
 	"karve/store"
 )
 
@@ -32,7 +26,7 @@ func (d *Door) Get(ctx context.Context, c *Call, resourceVersion string) (*store
 		return nil, err
 	}
 	rec := d.store.Get(c.key())
-	if rec == nil || ObjectOf(rec) == nil {
+	if rec == nil {
 		return nil, c.NotFound()
 	}
 	return rec, nil
@@ -49,64 +43,6 @@ type Page struct {
 // ListMeta returns the page's list metadata.
 func (p *Page) ListMeta() metav1.ListMeta {
 	return metav1.ListMeta{ResourceVersion: format(p.Revision), Continue: p.Continue, RemainingItemCount: p.Remaining}
-}
-
-// Selector decides which objects a list or watch is about. A nil part selects everything.
-type Selector struct {
-	labels labels.Selector
-	fields fields.Selector
-	get    func(runtime.Object) fields.Set
-	// name is set when the field selector asks for exactly one name.
-	name string
-}
-
-// Matches reports whether the selector picks o.
-func (s *Selector) Matches(o Object) bool {
-	if s.labels != nil && !s.labels.Matches(labels.Set(o.GetLabels())) {
-		return false
-	}
-	return s.fields == nil || s.fields.Matches(s.get(o))
-}
-
-// Everything reports whether the selector picks all objects.
-func (s *Selector) Everything() bool { return s.labels == nil && s.fields == nil }
-
-// NewSelector parses the selectors of opts in the terms of a row; the errors are BadRequest as upstream words them.
-func NewSelector(row *api.Row, opts *metav1.ListOptions) (*Selector, error) {
-	s := &Selector{}
-	if opts.LabelSelector != "" {
-		sel, err := labels.Parse(opts.LabelSelector)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		if !sel.Empty() {
-			s.labels = sel
-		}
-	}
-	if opts.FieldSelector == "" {
-		return s, nil
-	}
-	sel, err := fields.ParseSelector(opts.FieldSelector)
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	sel, err = sel.Transform(func(label, value string) (string, string, error) { return rowfields.Convert(row.GVK(), label, value) })
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	if sel.Empty() {
-		return s, nil
-	}
-	s.fields = sel
-	s.get = rowfields.For(row.GVK())
-	if row != row.Hub() {
-		own := s.get
-		s.get = func(o runtime.Object) fields.Set { return own(convert.To(o, row.GVK())) }
-	}
-	if name, ok := sel.RequiresExactMatch("metadata.name"); ok {
-		s.name = name
-	}
-	return s, nil
 }
 
 // continueToken says where a list goes on, as upstream encodes it: Start is the first key below the list's prefix that may
@@ -152,7 +88,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 	if err != nil {
 		return nil, err
 	}
-	view, after, err := d.viewFor(ctx, opts)
+	view, after, err := d.viewFor(ctx, Prefix(c.Row, c.Namespace), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -167,8 +103,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 	page := &Page{Revision: view.Revision(), Records: []*store.Record{}}
 	last, more := "", false
 	visit := func(r *store.Record) bool {
-		o := ObjectOf(r)
-		if o == nil || !sel.Matches(o) {
+		if !sel.Picks(r) {
 			return true
 		}
 		if limit > 0 && int64(len(page.Records)) >= limit {
@@ -202,7 +137,7 @@ func (d *Door) List(ctx context.Context, c *Call, opts *metav1.ListOptions) (*Pa
 	return page, nil
 }
 
-func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *store.View, after string, err error) {
+func (d *Door) viewFor(ctx context.Context, prefix string, opts *metav1.ListOptions) (view *store.View, after string, err error) {
 	rv, match := opts.ResourceVersion, opts.ResourceVersionMatch
 	if opts.Continue != "" {
 		t, err := decodeToken(opts.Continue)
@@ -215,7 +150,7 @@ func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *sto
 		if t.Revision < 0 { // the client chose to go on at the newest state
 			return d.store.View(), t.Start, nil
 		}
-		view := d.views.find(uint64(t.Revision), d.now())
+		view := d.past(ctx, prefix, uint64(t.Revision))
 		if view == nil {
 			return nil, "", d.expiredContinue(t)
 		}
@@ -227,12 +162,25 @@ func (d *Door) viewFor(ctx context.Context, opts *metav1.ListOptions) (view *sto
 	now := d.store.View()
 	if match == metav1.ResourceVersionMatchExact && rv != format(now.Revision()) {
 		n, _ := strconv.ParseUint(rv, 10, 64)
-		if held := d.views.find(n, d.now()); held != nil {
+		if held := d.past(ctx, prefix, n); held != nil {
 			return held, "", nil
 		}
 		return nil, "", apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
 	}
 	return now, "", nil
+}
+
+// past returns what was at a revision: as it was kept here for an unfinished list, perhaps begun at another server, or as the
+// store's engine knows it; nil if neither does.
+func (d *Door) past(ctx context.Context, prefix string, revision uint64) *store.View {
+	if v := d.views.find(revision, prefix, d.now()); v != nil {
+		return v
+	}
+	v, err := d.store.Past(ctx, prefix, revision)
+	if err != nil {
+		return nil
+	}
+	return v
 }
 
 // expiredContinue answers 410 with a token that goes on at the newest state, as upstream does.
@@ -243,27 +191,55 @@ func (d *Door) expiredContinue(t continueToken) error {
 	return e
 }
 
-// reach waits up to three seconds for a revision the store has not come to yet.
+// reach waits up to three seconds for a revision the store has not come to yet. Without one, it waits for everything that
+// other servers on the same store were told is written.
 func (d *Door) reach(ctx context.Context, resourceVersion string) error {
-	if resourceVersion == "" || resourceVersion == "0" {
+	switch resourceVersion {
+	case "":
+		return d.catchUp(ctx)
+	case "0":
 		return nil
 	}
 	want, err := strconv.ParseUint(resourceVersion, 10, 64)
 	if err != nil {
 		return invalidVersion(resourceVersion, err)
 	}
-	deadline := time.Now().Add(3 * time.Second)
-	for d.store.Revision() < want {
-		if time.Now().After(deadline) {
-			return tooLarge(want, d.store.Revision())
-		}
-		select {
-		case <-time.After(25 * time.Millisecond):
-		case <-ctx.Done():
-			return apierrors.NewTimeoutError("the request was cancelled while waiting for its resourceVersion", 1)
-		}
+	wait, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	switch err := d.store.Reach(wait, want); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return apierrors.NewTimeoutError("the request was cancelled while waiting for its resourceVersion", 1)
+	}
+	return tooLarge(want, d.store.Revision())
+}
+
+// catchUp waits until what other servers on the same store have answered shows here. Alone, that is always so.
+func (d *Door) catchUp(ctx context.Context) error {
+	if err := d.store.Sync(ctx); err != nil {
+		return apierrors.NewTimeoutError(fmt.Sprintf("the store cannot say what is newest: %v", err), 1)
 	}
 	return nil
+}
+
+// outdated reports whether rec (nil for none) is not what is at key anymore, which other servers on the same store may have
+// known for a while. An answer that rests on it must be thought over then, as a conflict would make us do after a write.
+func (d *Door) outdated(ctx context.Context, key string, rec *store.Record) bool {
+	return d.catchUp(ctx) == nil && d.store.Get(key) != rec
+}
+
+// rests reports whether a call's end rests on what was read and nothing else: it was refused, or there was nothing to do.
+// A failure of the store itself is none of that: the write may have happened.
+func rests(err error, wrote bool) bool {
+	if err == nil {
+		return !wrote
+	}
+	switch apierrors.ReasonForError(err) {
+	case metav1.StatusReasonUnknown, metav1.StatusReasonInternalError, metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout:
+		return false
+	}
+	return true
 }
 
 func invalidVersion(rv string, err error) error {
@@ -292,7 +268,7 @@ func (h *heldViews) hold(v *store.View, now time.Time) {
 	defer h.mu.Unlock()
 	keep := h.held[:0]
 	for _, x := range h.held {
-		if x.until.After(now) && x.view.Revision() != v.Revision() {
+		if x.until.After(now) && x.view != v {
 			keep = append(keep, x)
 		}
 	}
@@ -302,11 +278,11 @@ func (h *heldViews) hold(v *store.View, now time.Time) {
 	h.held = append(keep, heldView{v, now.Add(5 * time.Minute)})
 }
 
-func (h *heldViews) find(revision uint64, now time.Time) *store.View {
+func (h *heldViews) find(revision uint64, prefix string, now time.Time) *store.View {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, x := range h.held {
-		if x.view.Revision() == revision && x.until.After(now) {
+		if x.view.Revision() == revision && x.view.Covers(prefix) && x.until.After(now) {
 			return x.view
 		}
 	}

@@ -76,7 +76,7 @@ func (d *Door) Rescale(ctx context.Context, c *Call, tries int, want func(*asv1.
 			return nil, err
 		}
 		s.SetGroupVersionKind(scaleRow().GVK())
-		return d.managers.Update(scaleRow(), "scale", nil, live, s, c.Manager).(*asv1.Scale), nil
+		return d.managers.Update(scaleRow(), "scale", nil, live, s, c.Manager, d.now()).(*asv1.Scale), nil
 	})
 }
 
@@ -125,7 +125,7 @@ func (d *Door) rescale(ctx context.Context, c *Call, tries int, want func(*asv1.
 	if err != nil {
 		return nil, err
 	}
-	return ScaleOf(r.Object), nil
+	return ScaleOf(r.Get()), nil
 }
 
 // scaled judges a Scale that a client sent for current.

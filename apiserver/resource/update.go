@@ -42,7 +42,7 @@ func (d *Door) Update(ctx context.Context, c *Call, obj Object) (*Result, error)
 	row := c.Row.Hub()
 	d.setDefaults(row, obj)
 	st := strategy.For(row.GVK())
-	if c.Sub == "" && st.AllowCreateOnUpdate && d.store.Get(c.key()) == nil {
+	if c.Sub == "" && st.AllowCreateOnUpdate && d.store.Get(c.key()) == nil && !d.outdated(ctx, c.key(), nil) {
 		if !unconditional(obj) || obj.GetUID() != "" {
 			return nil, c.otherUID(obj.GetUID(), "")
 		}
@@ -174,33 +174,44 @@ func (d *Door) ServerSideApply(ctx context.Context, c *Call, intent Object, opts
 
 // write is the read-change-write loop of every update.
 func (d *Door) write(ctx context.Context, c *Call, tries int, make change) (*Result, error) {
-	row := c.Row.Hub()
-	st := strategy.For(row.GVK())
+	checked := false
 	for attempt := 1; ; attempt++ {
 		rec := d.store.Get(c.key())
-		if rec == nil {
-			return nil, c.NotFound()
-		}
-		current := ObjectOf(rec)
-		if current == nil {
-			return nil, apierrors.NewInternalError(fmt.Errorf("update %s %q: the stored object cannot be read", c.Row.Resource, c.Name))
-		}
-		want, err := make(current)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.sameObject(want, current); err != nil {
-			return nil, err
-		}
-		r, err := d.replace(ctx, c, row, &st, rec, current, want)
+		r, err := d.writeOnce(ctx, c, rec, make)
 		var conflict *store.ConflictError
-		if !errors.As(err, &conflict) {
+		if errors.As(err, &conflict) {
+			if attempt >= tries {
+				return nil, apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(modified))
+			}
+			continue
+		}
+		if checked || !rests(err, err == nil && r.Record != rec && !c.DryRun) || !d.outdated(ctx, c.key(), rec) {
 			return r, err
 		}
-		if attempt >= tries {
-			return nil, apierrors.NewConflict(c.Row.GR(), c.Name, errors.New(modified))
-		}
+		checked = true
+		attempt--
 	}
+}
+
+// writeOnce is one attempt of write on top of rec.
+func (d *Door) writeOnce(ctx context.Context, c *Call, rec *store.Record, make change) (*Result, error) {
+	row := c.Row.Hub()
+	st := strategy.For(row.GVK())
+	if rec == nil {
+		return nil, c.NotFound()
+	}
+	current := ObjectOf(rec)
+	if current == nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("update %s %q: the stored object cannot be read", c.Row.Resource, c.Name))
+	}
+	want, err := make(current)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.sameObject(want, current); err != nil {
+		return nil, err
+	}
+	return d.replace(ctx, c, row, &st, rec, current, want)
 }
 
 // sameObject checks that the client means the object at this revision.

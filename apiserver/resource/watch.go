@@ -18,6 +18,20 @@ import (
 // bookmarkEvery is how often a watch that allows bookmarks gets one without anything else having happened.
 const bookmarkEvery = time.Minute
 
+// lastBookmark is how long before its timeout a watch gets one more, so that its client goes on from where it is.
+const lastBookmark = 2 * time.Second
+
+// bookmarkAt returns when the next bookmark is due.
+func bookmarkAt(ctx context.Context, now time.Time) time.Time {
+	at := now.Add(bookmarkEvery)
+	if end, ok := ctx.Deadline(); ok {
+		if last := end.Add(-lastBookmark); last.After(now) && last.Before(at) {
+			return last
+		}
+	}
+	return at
+}
+
 // Change is one thing a watcher is told. Record carries the object; a Bookmark has only a Revision. InitialEnd marks the
 // bookmark that ends the initial events.
 type Change struct {
@@ -44,11 +58,11 @@ func (d *Door) Watch(ctx context.Context, c *Call, opts *metav1.ListOptions) (*W
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{door: d, sel: sel, prefix: Prefix(c.Row, c.Namespace), bookmarks: opts.AllowWatchBookmarks, next: time.Now().Add(bookmarkEvery)}
+	w := &Watch{door: d, sel: sel, prefix: Prefix(c.Row, c.Namespace), bookmarks: opts.AllowWatchBookmarks, next: bookmarkAt(ctx, time.Now())}
 	if c.Name != "" {
 		w.prefix += c.Name
 		exact := w.prefix
-		w.sel = &Selector{labels: sel.labels, fields: sel.fields, get: sel.get}
+		w.sel = &Selector{row: sel.row, labels: sel.labels, fields: sel.fields, get: sel.get}
 		w.prefix = exact
 	}
 	rv := opts.ResourceVersion
@@ -65,6 +79,11 @@ func (d *Door) Watch(ctx context.Context, c *Call, opts *metav1.ListOptions) (*W
 		}
 	}
 	fromNow := rv == "" || rv == "0"
+	if rv == "" {
+		if err := d.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if opts.SendInitialEvents != nil && !send && fromNow {
 		after, fromNow = d.store.Revision(), false
 	}
@@ -72,7 +91,7 @@ func (d *Door) Watch(ctx context.Context, c *Call, opts *metav1.ListOptions) (*W
 		view := d.store.View()
 		after = view.Revision()
 		view.Scan(w.prefix, "", func(r *store.Record) bool {
-			if o := ObjectOf(r); o != nil && w.sel.Matches(o) {
+			if w.sel.Picks(r) {
 				w.initial = append(w.initial, Change{Type: watch.Added, Record: r})
 			}
 			return true
@@ -107,7 +126,7 @@ func (w *Watch) Next(ctx context.Context) ([]Change, error) {
 		case err != nil && ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
-			w.next = time.Now().Add(bookmarkEvery)
+			w.next = bookmarkAt(ctx, time.Now())
 			return []Change{{Type: watch.Bookmark, Revision: w.cursor.Progress()}}, nil
 		case errors.Is(err, store.ErrExpired):
 			return nil, apierrors.NewResourceExpired("The resourceVersion for the provided watch is too old.")
@@ -119,6 +138,9 @@ func (w *Watch) Next(ctx context.Context) ([]Change, error) {
 		}
 	}
 }
+
+// Initial reports whether the next changes are the initial events.
+func (w *Watch) Initial() bool { return len(w.initial) > 0 }
 
 // Close lets the watch go.
 func (w *Watch) Close() { w.cursor.Close() }
@@ -144,8 +166,8 @@ func (w *Watch) translate(events []store.Event) []Change {
 // change turns an event of the log into what this watcher sees of it: an object that comes to match appears, one that
 // stops matching goes.
 func (w *Watch) change(ev *store.Event) (Change, bool) {
-	now := !ev.Deleted && (w.sel.Everything() || w.sel.Matches(ObjectOf(ev.Record)))
-	before := ev.Prev != nil && (w.sel.Everything() || w.sel.Matches(ObjectOf(ev.Prev)))
+	now := !ev.Deleted && (w.sel.Everything() || w.sel.Picks(ev.Record))
+	before := ev.Prev != nil && (w.sel.Everything() || w.sel.Picks(ev.Prev))
 	switch {
 	case now && before:
 		return Change{Type: watch.Modified, Record: ev.Record}, true
@@ -159,10 +181,18 @@ func (w *Watch) change(ev *store.Event) (Change, bool) {
 	return Change{}, false
 }
 
-// Object returns the object a change is about, under the revision of the change.
+// Version returns the resourceVersion of a change's object.
+func (c *Change) Version() string {
+	if c.Revision != 0 {
+		return format(c.Revision)
+	}
+	return format(c.Record.Revision)
+}
+
+// Object returns the object a change is about, under the revision of the change; nil for a record that cannot be read.
 func (c *Change) Object() Object {
 	o := ObjectOf(c.Record)
-	if c.Revision != 0 {
+	if c.Revision != 0 && o != nil {
 		o = shallow(o)
 		o.SetResourceVersion(format(c.Revision))
 	}

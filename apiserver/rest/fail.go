@@ -72,7 +72,7 @@ func (x *exchange) fail(err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the client is gone
 	}
-	WriteError(x.w, x.r, err)
+	WriteError(x.w, x.r, x.advised(err))
 }
 
 // WriteError answers with the Status of err in a form the client accepts.

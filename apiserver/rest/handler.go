@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation/path"
@@ -34,6 +35,11 @@ type Handler struct {
 	Post func(ctx context.Context, c *resource.Call, body runtime.Object) (runtime.Object, error)
 	// Connect serves the subresources that are streams or proxies (log, exec, attach, portforward, proxy).
 	Connect func(w http.ResponseWriter, r *http.Request, i *request.Info, c *resource.Call)
+	// May says whether the user of a call may do verb to its object: what an error tells about an object depends on it. Nil
+	// means no.
+	May func(ctx context.Context, verb string, c *resource.Call) bool
+	// Listed is told how long a watch took to send what was there when it began. It may be nil.
+	Listed func(i *request.Info, took time.Duration)
 }
 
 // exchange is one request being answered.
@@ -46,6 +52,12 @@ type exchange struct {
 	sub  *api.Sub
 	call *resource.Call
 	acc  request.Accept
+	// sent and patched are what came in the body, for errors to speak of.
+	sent    resource.Object
+	patched []byte
+	// listing is when a watch began that is to send what there is; zero for others.
+	listing time.Time
+	warned  warned
 }
 
 var connects = map[string]bool{"log": true, "exec": true, "attach": true, "portforward": true, "proxy": true}
@@ -154,9 +166,7 @@ func (x *exchange) dispatch() error {
 	return methodNotAllowed()
 }
 
-func (x *exchange) warn(text string) {
-	x.w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
-}
+func (x *exchange) warn(text string) { x.warned.add(x.w.Header(), text) }
 
 func (x *exchange) get() error {
 	if x.row.Prefix == "" {
@@ -208,8 +218,8 @@ func (x *exchange) create() error {
 		}
 		return x.writeObject(http.StatusCreated, out)
 	}
-	o := obj.(resource.Object)
-	res, err := x.Door.Create(x.r.Context(), x.call, o)
+	x.sent = obj.(resource.Object)
+	res, err := x.Door.Create(x.r.Context(), x.call, x.sent)
 	return x.writeResult(res, err)
 }
 
@@ -222,7 +232,8 @@ func (x *exchange) update() error {
 	if err != nil {
 		return err
 	}
-	res, err := x.Door.Update(x.r.Context(), x.call, obj.(resource.Object))
+	x.sent = obj.(resource.Object)
+	res, err := x.Door.Update(x.r.Context(), x.call, x.sent)
 	return x.writeResult(res, err)
 }
 
@@ -238,6 +249,7 @@ func (x *exchange) patch() error {
 	if v.body, err = readAll(x.w, x.r); err != nil {
 		return err
 	}
+	x.patched = v.body
 	opts := resource.PatchOptions{Force: x.force(), Strict: v.strictPatch}
 	if kind != types.ApplyYAMLPatchType {
 		res, err := x.Door.Patch(x.r.Context(), x.call, kind, v.body, opts)
@@ -259,7 +271,7 @@ func patchable(kind types.PatchType) error {
 	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
 		return nil
 	}
-	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType))
+	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
 }
 
 func (x *exchange) delete() error {

@@ -37,12 +37,16 @@ const maxBody = 3 * 1024 * 1024
 type validation struct {
 	mode string
 	warn func(string)
-	// body is the patch being applied, if it is one.
+	// body is the patch being applied, if it is one, and kind what it is applied to.
 	body []byte
+	kind schema.GroupVersionKind
+	// hidden says that errors must not quote the patch.
+	hidden bool
 }
 
 // strict judges problems of a body that is to be a want.
 func (v *validation) strict(errs []error, got, want schema.GroupVersionKind) error {
+	errs = meant(errs, want)
 	if v.mode == metav1.FieldValidationStrict {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %s", got.Kind, got.Version, want.Kind, patch.StrictMessage(errs)))
 	}
@@ -52,6 +56,7 @@ func (v *validation) strict(errs []error, got, want schema.GroupVersionKind) err
 
 // strictPatch judges problems that a patch brought in.
 func (v *validation) strictPatch(errs []error) error {
+	errs = meant(errs, v.kind)
 	if v.mode == metav1.FieldValidationStrict {
 		return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), v.patch(), patch.StrictMessage(errs))})
 	}
@@ -69,6 +74,9 @@ func (v *validation) note(errs []error) {
 
 // patch is the patch as an error quotes it.
 func (v *validation) patch() string {
+	if v.hidden {
+		return "<hidden>"
+	}
 	var m map[string]any
 	if json.Unmarshal(v.body, &m) == nil {
 		return fmt.Sprintf("%+v", m)
@@ -78,7 +86,7 @@ func (v *validation) patch() string {
 
 func (x *exchange) writeOptions(kind string) (*validation, error) {
 	q := x.r.URL.Query()
-	v := &validation{mode: q.Get("fieldValidation"), warn: x.warn}
+	v := &validation{mode: q.Get("fieldValidation"), warn: x.warn, kind: x.row.GVK(), hidden: secret(x.row)}
 	var errs field.ErrorList
 	errs = append(errs, metavalidation.ValidateDryRun(field.NewPath("dryRun"), q["dryRun"])...)
 	errs = append(errs, metavalidation.ValidateFieldManager(q.Get("fieldManager"), field.NewPath("fieldManager"))...)
@@ -135,14 +143,14 @@ func (x *exchange) readBody(kind schema.GroupVersionKind, row *api.Row, v *valid
 	if err != nil {
 		strict, ok := runtime.AsStrictDecodingError(err)
 		if !ok || obj == nil {
-			return nil, undecodable(got, kind, err, body)
+			return nil, x.unreadable(got, kind, err, body, media)
 		}
 		if err := v.strict(strict.Errors(), *got, kind); err != nil {
 			return nil, err
 		}
 	}
 	if got.Kind != kind.Kind || got.Group != kind.Group {
-		return nil, undecodable(got, kind, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, family(kind.Group), kind.Kind), body)
+		return nil, x.unreadable(got, kind, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, family(kind.Group), kind.Kind), body, media)
 	}
 	if got.Version != kind.Version && x.sub == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), kind.GroupVersion()))
@@ -150,7 +158,7 @@ func (x *exchange) readBody(kind schema.GroupVersionKind, row *api.Row, v *valid
 	if row != nil && !row.Stored.Empty() {
 		obj = convert.To(obj, row.Stored)
 	}
-	return obj, nil
+	return obj, modernize(obj, kind)
 }
 
 // olderForms are versions of bodies, no longer served by themselves, that are still taken for their present one.
@@ -167,11 +175,11 @@ func family(group string) string {
 	return name
 }
 
-func undecodable(got *schema.GroupVersionKind, want schema.GroupVersionKind, err error, body []byte) error {
+func undecodable(got *schema.GroupVersionKind, want schema.GroupVersionKind, err error, shown string) error {
 	if got != nil && got.Kind != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err))
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, excerpt(body)))
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, shown))
 }
 
 // excerpt shows the beginning of a body: as text if it may be JSON, else as hexadecimal digits.

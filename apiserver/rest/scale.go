@@ -53,6 +53,7 @@ func (x *exchange) patchScale() error {
 	if err != nil {
 		return err
 	}
+	x.patched, v.kind = body, asv1.SchemeGroupVersion.WithKind("Scale")
 	var s *asv1.Scale
 	if kind == types.ApplyYAMLPatchType {
 		intent, err := x.readIntent(body, asv1.SchemeGroupVersion.WithKind("Scale"), v)

@@ -77,7 +77,9 @@ func (x *exchange) partial(o resource.Object) *metav1.PartialObjectMetadata {
 func metaOf(o resource.Object) metav1.ObjectMeta {
 	if a, ok := o.(metav1.ObjectMetaAccessor); ok {
 		if m, ok := a.GetObjectMeta().(*metav1.ObjectMeta); ok {
-			return *m
+			out := *m
+			out.Annotations = withoutStandIn(o, out.Annotations)
+			return out
 		}
 	}
 	return metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace()}

@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"karve/api/codec"
+	"karve/apiserver/fairness"
 	"karve/apiserver/resource"
 )
 
@@ -29,6 +29,12 @@ func (x *exchange) watch() error {
 	if x.acc.As == "Table" && x.acc.MediaType == codec.Protobuf {
 		return NotAcceptable(x.r, true)
 	}
+	if err := x.streamable(); err != nil {
+		return err
+	}
+	if opts.SendInitialEvents != nil && *opts.SendInitialEvents {
+		x.listing = time.Now()
+	}
 	timeout := 30*time.Minute + rand.N(30*time.Minute)
 	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds > 0 {
 		timeout = time.Duration(*opts.TimeoutSeconds) * time.Second
@@ -40,13 +46,11 @@ func (x *exchange) watch() error {
 		return err
 	}
 	defer from.Close()
-	media := x.acc.MediaType
-	if media == codec.YAML {
-		media = codec.JSON // a stream of YAML documents has no frame; upstream sends none either
+	if wantsSocket(x.r) {
+		return x.overSocket(ctx, from)
 	}
-	x.acc.MediaType = media
-	content := media
-	if media == codec.Protobuf || x.acc.Stream {
+	content := x.acc.MediaType
+	if content == codec.Protobuf {
 		content += ";stream=watch"
 	}
 	x.w.Header().Set("Content-Type", content)
@@ -61,7 +65,12 @@ func (x *exchange) watch() error {
 func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http.ResponseController) error {
 	first := true
 	var pace pace
-	for {
+	for begun := false; ; {
+		if !begun && !from.Initial() {
+			fairness.Begun(ctx)
+			x.listed()
+			begun = true
+		}
 		changes, err := from.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -83,22 +92,11 @@ func (x *exchange) stream(ctx context.Context, from *resource.Watch, flush *http
 	}
 }
 
-// buffers are for what is being written: ten thousand watchers that wait hold none.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// writeAt is the size in bytes from which a part of many changes is written, so that no buffer holds a whole collection.
-const writeAt = 64 << 10
-
 // send writes changes; false if the client is gone or one cannot be encoded.
 func (x *exchange) send(changes []resource.Change, first *bool) bool {
 	kept := buffers.Get().(*[]byte)
 	buf := (*kept)[:0]
-	defer func() {
-		if cap(buf) <= 2*writeAt {
-			*kept = buf
-			buffers.Put(kept)
-		}
-	}()
+	defer func() { release(kept, buf) }()
 	var err error
 	for i := range changes {
 		if buf, err = x.appendChange(buf, &changes[i], first); err != nil {
@@ -151,14 +149,14 @@ func (x *exchange) errorFrame(err error) ([]byte, error) {
 // appendChange appends a change as its watcher is told of it.
 func (x *exchange) appendChange(buf []byte, c *resource.Change, first *bool) ([]byte, error) {
 	plain := x.acc.As == "" && x.row.Stored.Empty()
-	if plain && c.Type != watch.Bookmark && c.Revision == 0 && x.acc.MediaType == codec.Protobuf {
-		body, err := resource.ProtoBody(c.Record)
-		if err != nil {
-			return buf, err
+	if plain && c.Type != watch.Bookmark && x.acc.MediaType == codec.Protobuf {
+		if stored, ok := codec.Open(c.Record.Value); ok {
+			gvk, version := x.row.GVK(), c.Version()
+			size := stored.Len(version)
+			buf = frameHead(buf, c.Type, codec.EnvelopeLen(gvk, size))
+			buf = codec.AppendEnvelopeHead(buf, gvk, size)
+			return codec.AppendEnvelopeEnd(stored.Append(buf, version)), nil
 		}
-		gvk := x.row.GVK()
-		buf = frameHead(buf, c.Type, codec.EnvelopeLen(gvk, len(body)))
-		return codec.AppendEnvelope(buf, gvk, body), nil
 	}
 	b, err := x.changeBytes(c, first)
 	if err != nil {
@@ -169,14 +167,18 @@ func (x *exchange) appendChange(buf []byte, c *resource.Change, first *bool) ([]
 
 func (x *exchange) changeBytes(c *resource.Change, first *bool) ([]byte, error) {
 	plain := x.acc.As == "" && x.row.Stored.Empty()
-	if plain && c.Type != watch.Bookmark && c.Revision == 0 {
-		return recordBytes(c.Record, x.row.GVK(), x.acc.MediaType)
+	if plain && c.Type != watch.Bookmark && c.Revision == 0 && x.acc.MediaType != codec.Protobuf {
+		b, err := resource.JSONBody(c.Record)
+		if err != nil || b == nil {
+			return nil, unreadable(c.Record, err)
+		}
+		return codec.Typed(x.row.GVK(), b), nil
 	}
 	var o resource.Object
 	if c.Type == watch.Bookmark {
 		o = resource.Mark(x.row.Hub(), c)
-	} else {
-		o = c.Object()
+	} else if o = c.Object(); o == nil {
+		return nil, unreadable(c.Record, nil)
 	}
 	if x.acc.As == "" {
 		v := x.view(o)

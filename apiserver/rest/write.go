@@ -2,15 +2,13 @@ package rest
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"sync"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -39,32 +37,44 @@ func (x *exchange) writeResult(res *resource.Result, err error) error {
 	return x.writeRecord(status, res.Record)
 }
 
-// writeRecord answers with a stored object, from the bytes its readers share where the client wants the plain form.
+// writeRecord answers with a stored object, from its stored bytes or those that readers share where the client wants the
+// plain form.
 func (x *exchange) writeRecord(status int, rec *store.Record) error {
-	if x.acc.As != "" || !x.row.Stored.Empty() {
-		return x.writeObject(status, x.view(resource.ObjectOf(rec)))
+	if x.acc.As == "" && x.row.Stored.Empty() {
+		if x.acc.MediaType == codec.Protobuf {
+			if s, ok := codec.Open(rec.Value); ok {
+				gvk, version := x.row.GVK(), versionOf(rec)
+				kept := buffers.Get().(*[]byte)
+				b := codec.AppendEnvelopeHead((*kept)[:0], gvk, s.Len(version))
+				b = codec.AppendEnvelopeEnd(s.Append(b, version))
+				writeBytes(x.w, x.r, x.acc, status, b)
+				release(kept, b)
+				return nil
+			}
+		} else {
+			b, err := resource.JSONBody(rec)
+			if err != nil || b == nil {
+				return unreadable(rec, err)
+			}
+			writeBytes(x.w, x.r, x.acc, status, codec.Typed(x.row.GVK(), b))
+			return nil
+		}
 	}
-	b, err := recordBytes(rec, x.row.GVK(), x.acc.MediaType)
-	if err != nil {
-		return apierrors.NewInternalError(err)
+	o := resource.ObjectOf(rec)
+	if o == nil {
+		return unreadable(rec, nil)
 	}
-	writeBytes(x.w, x.r, x.acc, status, b)
-	return nil
+	return x.writeObject(status, x.view(o))
 }
 
-func recordBytes(rec *store.Record, gvk schema.GroupVersionKind, media string) ([]byte, error) {
-	if media == codec.Protobuf {
-		b, err := resource.ProtoBody(rec)
-		if err != nil {
-			return nil, err
-		}
-		return codec.Envelope(gvk, b), nil
+func versionOf(rec *store.Record) string { return strconv.FormatUint(rec.Revision, 10) }
+
+// unreadable is the answer where a stored object makes no sense; the log says why.
+func unreadable(rec *store.Record, err error) error {
+	if err == nil {
+		err = errors.New("what is stored is damaged; delete it or restore it from a backup")
 	}
-	b, err := resource.JSONBody(rec)
-	if err != nil {
-		return nil, err
-	}
-	return codec.Typed(gvk, b), nil
+	return apierrors.NewInternalError(fmt.Errorf("read %s: %w", rec.Key, err))
 }
 
 // kindOf returns the kind an object is written under: its own, by its Go type.
@@ -115,92 +125,6 @@ func objectBytes(o runtime.Object, gvk schema.GroupVersionKind, media string) ([
 	return codec.Typed(gvk, b), nil
 }
 
-// writeList answers with a collection, put together from the bytes of its items.
-func (x *exchange) writeList(p *resource.Page) error {
-	if x.acc.As != "" {
-		o, err := x.transformList(p)
-		if err != nil {
-			return err
-		}
-		b, err := objectBytes(o, o.GetObjectKind().GroupVersionKind(), x.acc.MediaType)
-		if err != nil {
-			return apierrors.NewInternalError(err)
-		}
-		writeBytes(x.w, x.r, x.acc, http.StatusOK, b)
-		return nil
-	}
-	meta := p.ListMeta()
-	var b []byte
-	var err error
-	if x.acc.MediaType == codec.Protobuf {
-		b, err = x.protoList(p, &meta)
-	} else {
-		b, err = x.jsonList(p, &meta)
-	}
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	writeBytes(x.w, x.r, x.acc, http.StatusOK, b)
-	return nil
-}
-
-func (x *exchange) item(r *store.Record, form func(*store.Record) ([]byte, error), fresh func(runtime.Object) ([]byte, error)) ([]byte, error) {
-	if x.row.Stored.Empty() {
-		return form(r)
-	}
-	return fresh(x.view(resource.ObjectOf(r)))
-}
-
-func (x *exchange) protoList(p *resource.Page, meta *metav1.ListMeta) ([]byte, error) {
-	head, err := codec.ListHeader(meta)
-	if err != nil {
-		return nil, err
-	}
-	parts := make([][]byte, 0, 1+2*len(p.Records))
-	parts = append(parts, head)
-	for _, r := range p.Records {
-		b, err := x.item(r, resource.ProtoBody, codec.Body)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, codec.ItemHeader(len(b)), b)
-	}
-	return codec.Envelope(x.row.ListKind(), parts...), nil
-}
-
-func (x *exchange) jsonList(p *resource.Page, meta *metav1.ListMeta) ([]byte, error) {
-	size := 0
-	bodies := make([][]byte, len(p.Records))
-	for i, r := range p.Records {
-		b, err := x.item(r, resource.JSONBody, codec.JSONBody)
-		if err != nil {
-			return nil, err
-		}
-		bodies[i] = b
-		size += len(b) + 1
-	}
-	m, err := json.Marshal(meta)
-	if err != nil {
-		return nil, err
-	}
-	out := codec.TypedPrefix(x.row.ListKind(), true, size+len(m)+40)
-	out = append(out, `"metadata":`...)
-	out = append(out, m...)
-	out = append(out, `,"items":[`...)
-	for i, b := range bodies {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, b...)
-	}
-	return append(out, ']', '}'), nil
-}
-
-var zippers = sync.Pool{New: func() any {
-	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed)
-	return z
-}}
-
 // writeBytes sends an encoded answer: JSON bytes become YAML or are indented where asked, and large ones are compressed.
 func writeBytes(w http.ResponseWriter, r *http.Request, acc request.Accept, status int, b []byte) {
 	h := w.Header()
@@ -217,16 +141,15 @@ func writeBytes(w http.ResponseWriter, r *http.Request, acc request.Accept, stat
 	case acc.MediaType == codec.JSON:
 		b = append(b[:len(b):len(b)], '\n')
 	}
-	h.Set("Content-Type", acc.MediaType)
+	h.Set("Content-Type", acc.MediaType+acc.Suffix)
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-cache, private")
 	}
-	if len(b) >= compressFrom && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if len(b) > compressFrom && acceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		w.WriteHeader(status)
-		z := zippers.Get().(*gzip.Writer)
-		z.Reset(w)
+		z := zip(w)
 		_, _ = z.Write(b)
 		_ = z.Close()
 		zippers.Put(z)
@@ -234,6 +157,11 @@ func writeBytes(w http.ResponseWriter, r *http.Request, acc request.Accept, stat
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // a client that is gone cannot be told
+}
+
+// WriteJSON answers with an object that is encoded as JSON already, in a form that JSON can be turned into.
+func WriteJSON(w http.ResponseWriter, r *http.Request, acc request.Accept, b []byte) {
+	writeBytes(w, r, acc, http.StatusOK, b)
 }
 
 // WriteObject answers with any registered object in the form negotiated.

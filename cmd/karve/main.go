@@ -52,7 +52,7 @@ func root() *cobra.Command {
 		sub.GroupID = "parts"
 		c.AddCommand(sub)
 	}
-	c.AddCommand(versionCommand())
+	c.AddCommand(storeCommand(), versionCommand())
 	return c
 }
 

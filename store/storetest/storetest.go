@@ -53,7 +53,15 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 	}
 }
 
-func seedOf(t *testing.T) uint64 {
+// Seed is what random operations begin with; it is printed.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	seed := seedOf(t)
+	t.Logf("STORETEST_SEED=%d", seed)
+	return seed
+}
+
+func seedOf(t testing.TB) uint64 {
 	if text := os.Getenv("STORETEST_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -63,6 +71,9 @@ func seedOf(t *testing.T) uint64 {
 	}
 	return uint64(time.Now().UnixNano())
 }
+
+// Long says that tests shall take their time: with STORETEST_LONG=1 they run many more rounds than a build can wait for.
+func Long() bool { return os.Getenv("STORETEST_LONG") != "" }
 
 // harness is what a test of the suite works with.
 type harness struct {
@@ -77,8 +88,7 @@ func (h *harness) open(k *hooks) *store.Store {
 	h.Helper()
 	var engine store.Engine = h.backend.Open(h.T)
 	if k != nil {
-		k.Engine = engine
-		engine = k
+		engine = hooked(k, engine)
 	}
 	s, err := store.Open(context.Background(), store.Options{Engine: engine, Topic: topicOf, History: h.history,
 		Attach: func(key string, revision uint64, value []byte) (any, error) { return "loaded " + string(value), nil }})

@@ -129,7 +129,7 @@ func TestDirectoryIsPrivateAndLocked(t *testing.T) {
 	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("directory has mode %v, %v", st.Mode(), err)
 	}
-	want := fmt.Sprintf("data directory %s is in use by another karve (pid %d)", dir, os.Getpid())
+	want := fmt.Sprintf("data directory %s is in use by another karve (pid %d): stop it, or give another directory", dir, os.Getpid())
 	if _, err := Open(dir, nil); err == nil || err.Error() != want {
 		t.Errorf("second Open: got %v, want %s", err, want)
 	}
@@ -233,7 +233,7 @@ func TestDamage(t *testing.T) {
 		}
 		history = append(history, state)
 		if revision == 30 {
-			if err := e.db.Flush(); err != nil {
+			if err := e.session.Load().db.Flush(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -314,7 +314,7 @@ func TestDamage(t *testing.T) {
 		}
 		os.Remove(filepath.Join(running, f.Name()))
 		_, _, err := openAndLoad(running)
-		if err == nil || !strings.Contains(err.Error(), "damaged; restore it from a backup, or move it away") {
+		if err == nil || !strings.Contains(err.Error(), "or restore it from a backup, or move it away") {
 			t.Errorf("with %s gone: %v", f.Name(), err)
 		}
 		break

@@ -9,10 +9,20 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // lockName is the file whose lock means that a process uses the directory; it holds that process's id for people to read.
 const lockName = "karve.lock"
+
+// locks are the two locks of a directory: ours, and the one that Pebble's own tools honour.
+type locks struct {
+	ours   *os.File
+	theirs io.Closer
+}
+
+func (l locks) Close() error { return errors.Join(l.theirs.Close(), l.ours.Close()) }
 
 // lockDir takes the directory for this process until the result is closed or the process ends, however it ends.
 func lockDir(dir string) (io.Closer, error) {
@@ -24,7 +34,7 @@ func lockDir(dir string) (io.Closer, error) {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			pid, _ := io.ReadAll(io.LimitReader(f, 32))
-			return nil, fmt.Errorf("data directory %s is in use by another karve (pid %s)", dir, strings.TrimSpace(string(pid)))
+			return nil, fmt.Errorf("data directory %s is in use by another karve (pid %s): stop it, or give another directory", dir, strings.TrimSpace(string(pid)))
 		}
 		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
@@ -34,5 +44,10 @@ func lockDir(dir string) (io.Closer, error) {
 		f.Close()
 		return nil, fmt.Errorf("write lock of data directory %s: %w", dir, err)
 	}
-	return f, nil
+	theirs, err := vfs.Default.Lock(filepath.Join(dir, "LOCK"))
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the database in data directory %s (end the tool that has it open): %w", dir, err)
+	}
+	return locks{f, theirs}, nil
 }

@@ -30,10 +30,23 @@ func openMark(dir string) (*mark, uint64, error) {
 		f.Close()
 		return nil, 0, fmt.Errorf("read mark of data directory %s: %w", dir, err)
 	}
-	if crc32.Checksum(b[:8], castagnoli) != binary.BigEndian.Uint32(b[8:]) {
-		return &mark{f}, 0, nil
+	return &mark{f}, decodeMark(b[:]), nil
+}
+
+// readMark returns what the mark of a directory holds, without touching it; 0 if that cannot be trusted.
+func readMark(dir string) uint64 {
+	b, err := os.ReadFile(filepath.Join(dir, markName))
+	if err != nil || len(b) != 12 {
+		return 0
 	}
-	return &mark{f}, binary.BigEndian.Uint64(b[:8]), nil
+	return decodeMark(b)
+}
+
+func decodeMark(b []byte) uint64 {
+	if crc32.Checksum(b[:8], castagnoli) != binary.BigEndian.Uint32(b[8:12]) {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b[:8])
 }
 
 // set writes the revision.

@@ -1,4 +1,5 @@
-package validation
+// Package cron says why a schedule of a CronJob is none. Validation asks it; it computes no times.
+package cron
 
 import (
 	"fmt"
@@ -27,8 +28,8 @@ func named(first uint, names ...string) map[string]uint {
 	return m
 }
 
-// parseSchedule says why a schedule is none.
-func parseSchedule(spec string) error {
+// Check says why a schedule is none.
+func Check(spec string) error {
 	if zone, ok := strings.CutPrefix(spec, "TZ="); ok || strings.HasPrefix(spec, "CRON_TZ=") {
 		if !ok {
 			zone = strings.TrimPrefix(spec, "CRON_TZ=")
