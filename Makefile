@@ -68,6 +68,13 @@ demo: build ## a shop of four programs: deployed, broken, scaled, updated under 
 .PHONY: test
 test: build ## run the tests (as root: all of them)
 	go test -timeout 20m $(PKG)
+	cd test/clients && go test -timeout 15m ./...
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME each (10s)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed 's|/[^/]*_test.go:func | |' | sort -u | while read -r dir name; do \
+		echo "== $$dir $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$dir"; done
 
 .PHONY: bench
 bench: build ## measure clusters, the API and parts of it, and write docs/measurements.md

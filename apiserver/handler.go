@@ -44,6 +44,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	w.Header().Set("Audit-Id", auditID(r))
+	w.Header().Set("Cache-Control", "no-cache, private") // unless who answers knows better
 	user, err := s.authenticate(r, info)
 	if err != nil {
 		rest.WriteError(w, r, err)

@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func TestMetricsPage(t *testing.T) {
@@ -18,9 +22,9 @@ func TestMetricsPage(t *testing.T) {
 	r.frames(cms+"?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", 2)
 	page := string(r.must(http.StatusOK, nil, "GET", "/metrics", "").body)
 	for _, want := range []string{
-		`apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="POST",version="v1"} 1`,
-		`apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} 1`,
-		`apiserver_request_total{code="403",component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",verb="LIST",version="v1"} 1`,
+		`apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",system_client="",verb="POST",version="v1"} 1`,
+		`apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",system_client="",verb="GET",version="v1"} 1`,
+		`apiserver_request_total{code="403",component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",system_client="",verb="LIST",version="v1"} 1`,
 		`apiserver_request_duration_seconds_count{component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",verb="LIST",version="v1"} 2`,
 		`apiserver_response_sizes_count{component="apiserver",group="",resource="configmaps",scope="namespace",subresource="",verb="LIST",version="v1"} 2`,
 		`apiserver_watch_list_duration_seconds_count{group="",resource="configmaps",scope="namespace",version="v1"} 1`,
@@ -159,5 +163,66 @@ func TestEveryListedPath(t *testing.T) {
 	defer res.Body.Close()
 	if b, _ := io.ReadAll(res.Body); res.Header.Get("Content-Encoding") != "gzip" || !strings.HasPrefix(string(b), "\x1f\x8b") {
 		t.Errorf("not compressed: %v", res.Header)
+	}
+}
+
+// TestHeaders checks what every answer says besides its body.
+func TestHeaders(t *testing.T) {
+	r := start(t)
+	for path, cache := range map[string]string{
+		"/version": "no-cache, private", "/livez": "no-cache, private", cms: "no-cache, private", cms + "/nope": "no-cache, private", "/nope": "no-cache, private",
+		"/openapi/v3": "no-cache, private", "/openid/v1/jwks": "public, max-age=3600",
+	} {
+		a := r.do("GET", path, "")
+		if got := a.Header.Get("Cache-Control"); got != cache || a.Header.Get("Audit-Id") == "" {
+			t.Errorf("%s: Cache-Control %q, Audit-Id %q", path, got, a.Header.Get("Audit-Id"))
+		}
+		if got := r.do("GET", path, "", "Audit-Id: mine").Header.Values("Audit-Id"); len(got) != 1 || got[0] != "mine" {
+			t.Errorf("%s: its own Audit-Id comes back as %q", path, got)
+		}
+	}
+	a := r.do("GET", "/apis", "", "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+	if got := a.Header.Get("Cache-Control"); got != "public" {
+		t.Errorf("discovery: Cache-Control %q", got)
+	}
+}
+
+// TestWatchOverSocket checks that a watch over a WebSocket passes all that is around the resources, and is counted.
+func TestWatchOverSocket(t *testing.T) {
+	r := start(t)
+	r.must(http.StatusCreated, nil, "POST", cms, configMap("a"))
+	d := websocket.Dialer{TLSClientConfig: r.http.Transport.(*http.Transport).TLSClientConfig.Clone()}
+	d.TLSClientConfig.NextProtos = nil
+	c, res, err := d.Dial("wss"+strings.TrimPrefix(r.url, "https")+cms+"?watch=1", nil)
+	if err != nil {
+		t.Fatalf("%v: %v", err, res)
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for _, name := range []string{"a", "b"} {
+		var e struct {
+			Type   string
+			Object struct{ Metadata metav1.ObjectMeta }
+		}
+		if err := c.ReadJSON(&e); err != nil || e.Type != "ADDED" || e.Object.Metadata.Name != name {
+			t.Fatalf("%+v %v, want %s", e, err, name)
+		}
+		if name == "a" {
+			r.must(http.StatusCreated, nil, "POST", cms, configMap("b"))
+		}
+	}
+	const labels = `component="apiserver",group="",resource="configmaps",scope="namespace",subresource="",verb="WATCH",version="v1"} `
+	if page := string(r.must(http.StatusOK, nil, "GET", "/metrics", "").body); !strings.Contains(page, "apiserver_longrunning_requests{"+labels+"1\n") {
+		t.Error("the open watch is not counted")
+	}
+	c.Close()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		page := string(r.must(http.StatusOK, nil, "GET", "/metrics", "").body)
+		if strings.Contains(page, "apiserver_longrunning_requests{"+labels+"0\n") && strings.Contains(page, `apiserver_request_total{code="101",component="apiserver",dry_run="",group="",resource="configmaps"`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the watch that its client closed is still counted as open")
+		}
 	}
 }

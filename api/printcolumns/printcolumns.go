@@ -17,6 +17,8 @@ type Columns struct {
 	Defs []metav1.TableColumnDefinition
 	// Row returns the cells of an object of the kind; ages are counted up to now.
 	Row func(obj runtime.Object, now time.Time) []any
+	// Compare puts the rows of a list in order; nil leaves them as they are listed.
+	Compare func(a, b runtime.Object) int
 }
 
 type table map[schema.GroupVersionKind]func() *Columns
@@ -55,6 +57,17 @@ var Default = sync.OnceValue(func() *Columns {
 func add[T runtime.Object](t table, group, version, kind string, row func(o T, now time.Time) []any, defs func() []metav1.TableColumnDefinition) {
 	t[schema.GroupVersionKind{Group: group, Version: version, Kind: kind}] = sync.OnceValue(func() *Columns {
 		return &Columns{Defs: defs(), Row: func(o runtime.Object, now time.Time) []any { return row(o.(T), now) }}
+	})
+}
+
+// inOrder puts the rows of a kind that was added in order.
+func inOrder[T runtime.Object](t table, group, version, kind string, compare func(a, b T) int) {
+	gvk := schema.GroupVersionKind{Group: group, Version: version, Kind: kind}
+	plain := t[gvk]
+	t[gvk] = sync.OnceValue(func() *Columns {
+		c := *plain()
+		c.Compare = func(a, b runtime.Object) int { return compare(a.(T), b.(T)) }
+		return &c
 	})
 }
 

@@ -7,6 +7,9 @@ import (
 
 	asv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	flowv1 "k8s.io/api/flowcontrol/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -73,5 +76,45 @@ func TestScale(t *testing.T) {
 	s := &asv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "s", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}, Spec: asv1.ScaleSpec{Replicas: 3}, Status: asv1.ScaleStatus{Replicas: 2}}
 	if got := c.Row(s, now); !reflect.DeepEqual(got, []any{"s", int64(3), int64(2), "60s"}) || len(c.Defs) != len(got) {
 		t.Errorf("row = %v", got)
+	}
+}
+
+func TestFlowSchemasInTheirOrder(t *testing.T) {
+	c := For(schema.GroupVersionKind{Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Kind: "FlowSchema"})
+	flow := func(name string, precedence int32) *flowv1.FlowSchema {
+		return &flowv1.FlowSchema{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: flowv1.FlowSchemaSpec{MatchingPrecedence: precedence}}
+	}
+	if c.Compare(flow("b", 1), flow("a", 2)) >= 0 || c.Compare(flow("b", 1), flow("a", 1)) <= 0 || len(c.Row(flow("a", 1), now)) != len(c.Defs) {
+		t.Error("not by precedence, then name")
+	}
+	if For(schema.GroupVersionKind{Version: "v1", Kind: "Service"}).Compare != nil {
+		t.Error("a kind that is shown as it is listed has an order")
+	}
+}
+
+func TestQuotasAndClaims(t *testing.T) {
+	q := &corev1.ResourceQuota{Status: corev1.ResourceQuotaStatus{Hard: corev1.ResourceList{"limits.cpu": resource.MustParse("2"), "limitless.io/x": resource.MustParse("3"), "pods": resource.MustParse("4")}}}
+	if row := quotaRow(q, now); row[1] != "limitless.io/x: 0/3, pods: 0/4" || row[2] != "limits.cpu: 0/2" {
+		t.Errorf("quota row = %v", row)
+	}
+	c := For(schema.GroupVersionKind{Group: "resource.k8s.io", Version: "v1", Kind: "ResourceClaim"})
+	deleted := at(0)
+	for _, x := range []struct {
+		allocated, reserved, deleted bool
+		want                         string
+	}{{false, false, false, "pending"}, {true, false, false, "allocated"}, {true, true, false, "allocated,reserved"}, {true, true, true, "deleted,allocated,reserved"}, {false, false, true, "deleted"}} {
+		o := &resourcev1.ResourceClaim{}
+		if x.allocated {
+			o.Status.Allocation = &resourcev1.AllocationResult{}
+		}
+		if x.reserved {
+			o.Status.ReservedFor = make([]resourcev1.ResourceClaimConsumerReference, 1)
+		}
+		if x.deleted {
+			o.DeletionTimestamp = &deleted
+		}
+		if row := c.Row(o, now); row[1] != x.want {
+			t.Errorf("claim %+v: %v, want %s", x, row[1], x.want)
+		}
 	}
 }

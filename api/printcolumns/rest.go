@@ -1,6 +1,7 @@
 package printcolumns
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -114,6 +115,10 @@ func addFlow(t table) {
 		s := flowv1.FlowSchemaSpec{}
 		return columns{nameColumn(), text("PriorityLevel", doc(flowv1.PriorityLevelConfigurationReference{}, "name")), text("MatchingPrecedence", doc(s, "matchingPrecedence")),
 			text("DistinguisherMethod", doc(s, "distinguisherMethod")), ageColumn(), text("MissingPL", "references a broken or non-existent PriorityLevelConfiguration")}
+	})
+	// as they are tried
+	inOrder(t, g, "v1", "FlowSchema", func(a, b *flowv1.FlowSchema) int {
+		return cmp.Or(cmp.Compare(a.Spec.MatchingPrecedence, b.Spec.MatchingPrecedence), cmp.Compare(a.Name, b.Name))
 	})
 	add(t, g, "v1", "PriorityLevelConfiguration", func(o *flowv1.PriorityLevelConfiguration, now time.Time) []any {
 		var shares, queues, hand, length any = "<none>", "<none>", "<none>", "<none>"

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,9 @@ type conn struct {
 	leaving   bool      // GOAWAY was sent
 	idle      *time.Timer
 	settled   bool // the client's first settings came
+	// cut are the last streams that we ended before the client did: what it sent meanwhile is no mistake of its.
+	cut    [32]uint32
+	cutNow int
 }
 
 func newConn(s *Server, nc *tls.Conn, h http.Handler, base context.Context, timeout time.Duration) *conn {
@@ -298,6 +302,9 @@ func (c *conn) data(f *http2.DataFrame) error {
 	if s == nil || s.ended {
 		if err := c.giveBack(size); err != nil {
 			return err
+		}
+		if slices.Contains(c.cut[:], f.StreamID) {
+			return nil
 		}
 		return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeStreamClosed}
 	}

@@ -310,7 +310,9 @@ func (r *raw) until() string {
 
 func TestBrokenClients(t *testing.T) {
 	ts, _ := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Early") == "" {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
 		_, _ = io.WriteString(w, "x")
 	}))
 	with := func(more ...string) []string { return append(append([]string{}, good...), more...) }
@@ -341,6 +343,17 @@ func TestBrokenClients(t *testing.T) {
 			r.until()
 			_ = r.fr.WriteData(1, true, []byte("x"))
 		}, "reset STREAM_CLOSED"},
+		{"data after our end", func(r *raw) {
+			r.open(1, false, with("early", "1")...)
+			if got := r.until(); got != "answer" {
+				r.t.Errorf("got %s", got)
+			}
+			_ = r.fr.WriteData(1, false, []byte("x"))
+			r.open(3, true, good...)
+			if got := r.until(); got != "reset NO_ERROR" { // which was on its way
+				r.t.Errorf("got %s", got)
+			}
+		}, "answer"},
 		{"data of no stream", func(r *raw) { _ = r.fr.WriteData(5, true, []byte("x")) }, "goaway PROTOCOL_ERROR"},
 		{"reset of no stream", func(r *raw) { _ = r.fr.WriteRSTStream(5, http2.ErrCodeCancel) }, "goaway PROTOCOL_ERROR"},
 		{"a window too large", func(r *raw) { _ = r.fr.WriteWindowUpdate(0, 1<<31-1) }, "goaway FLOW_CONTROL_ERROR"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,7 +79,11 @@ func (c *conn) headers(f *http2.MetaHeadersFrame) error {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	if id <= c.last {
+		mine := slices.Contains(c.cut[:], id)
 		c.mu.Unlock()
+		if mine { // trailers of a body that we did not want
+			return nil
+		}
 		return http2.ConnectionError(http2.ErrCodeStreamClosed)
 	}
 	c.last = id
@@ -223,6 +228,8 @@ func (c *conn) done(s *stream) {
 	c.mu.Lock()
 	if !s.ended && s.gone == nil { // the client may stop sending
 		c.out = appendReset(c.out, s.id, http2.ErrCodeNo)
+		c.cut[c.cutNow] = s.id
+		c.cutNow = (c.cutNow + 1) % len(c.cut)
 		c.signal()
 	}
 	s.gone = errDone

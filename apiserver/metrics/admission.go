@@ -107,12 +107,12 @@ func (m meteredValidate) Validate(ctx context.Context, a *admission.Attributes) 
 // WriteTo adds what was counted to a page.
 func (m *Admission) WriteTo(p *Page) {
 	p.Family("apiserver_admission_step_admission_duration_seconds", "histogram", Stable,
-		"Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).")
+		"Seconds that all admission controllers of a step (admit or validate) took together, by operation.")
 	for step, kind := range steps {
 		m.steps[step].write(p, kind)
 	}
 	p.Family("apiserver_admission_controller_admission_duration_seconds", "histogram", Stable,
-		"Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).")
+		"Seconds that one admission controller took in a step (admit or validate), by operation.")
 	for step, kind := range steps {
 		for i := range m.plugins[step] {
 			m.plugins[step][i].write(p, kind, "name", m.chain[i].Name)

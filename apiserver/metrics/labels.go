@@ -37,8 +37,12 @@ func keyOf(r *http.Request, i *request.Info) (key, *api.Row, bool) {
 	if row == nil || i.Subresource != "" && row.Subresource(i.Subresource) == nil {
 		return key{}, nil, false
 	}
-	k := key{group: row.Group, version: row.Version, resource: row.Resource, subresource: i.Subresource, scope: scopeOf(i), dryRun: dryRunOf(r)}
+	k := key{group: row.Group, version: row.Version, resource: row.Resource, subresource: i.Subresource, scope: scopeOf(i)}
 	k.verb = verbOf(r, i, k.scope)
+	switch k.verb { // what reads is never tried only
+	case "POST", "PUT", "PATCH", "APPLY", "DELETE":
+		k.dryRun = dryRunOf(r)
+	}
 	return k, row, true
 }
 

@@ -105,7 +105,7 @@ func (p *Page) histogram(h *histogram, b *bounds, labels ...string) {
 
 // Registered adds how many metrics the page has, by level; it comes last.
 func (p *Page) Registered() {
-	p.Family("registered_metrics_total", "counter", Beta, "The count of registered metrics broken by stability level and deprecation version.")
+	p.Family("registered_metrics_total", "counter", Beta, "How many metric families this page has, by stability level.")
 	counts := map[string]int{}
 	for line := range bytes.Lines(p.buf.Bytes()) {
 		if head, ok := bytes.CutPrefix(line, []byte("# HELP ")); ok {

@@ -15,26 +15,26 @@ func WriteProcess(p *Page) {
 	runtime.ReadMemStats(&m)
 	gauge := func(name, help string, v float64) { p.Family(name, "gauge", none, help); p.Sample(v) }
 	counter := func(name, help string, v float64) { p.Family(name, "counter", none, help); p.Sample(v) }
-	gauge("go_goroutines", "Number of goroutines that currently exist.", float64(runtime.NumGoroutine()))
-	p.Family("go_info", "gauge", none, "Information about the Go environment.")
+	gauge("go_goroutines", "Goroutines that exist now.", float64(runtime.NumGoroutine()))
+	p.Family("go_info", "gauge", none, "The version of Go the program was built with.")
 	p.Sample(1, "version", runtime.Version())
-	gauge("go_memstats_alloc_bytes", "Number of bytes allocated in heap and currently in use.", float64(m.Alloc))
-	counter("go_memstats_alloc_bytes_total", "Total number of bytes allocated in heap until now, even if released already.", float64(m.TotalAlloc))
-	gauge("go_memstats_heap_inuse_bytes", "Number of heap bytes that are in use.", float64(m.HeapInuse))
-	gauge("go_memstats_heap_objects", "Number of currently allocated objects.", float64(m.HeapObjects))
-	gauge("go_memstats_sys_bytes", "Number of bytes obtained from system.", float64(m.Sys))
-	counter("go_memstats_mallocs_total", "Total number of heap objects allocated, both live and gc-ed.", float64(m.Mallocs))
-	gauge("go_memstats_next_gc_bytes", "Number of heap bytes when next garbage collection will take place.", float64(m.NextGC))
+	gauge("go_memstats_alloc_bytes", "Bytes of the heap in use.", float64(m.Alloc))
+	counter("go_memstats_alloc_bytes_total", "Bytes of the heap given out since the start.", float64(m.TotalAlloc))
+	gauge("go_memstats_heap_inuse_bytes", "Bytes of heap spans in use.", float64(m.HeapInuse))
+	gauge("go_memstats_heap_objects", "Objects in the heap.", float64(m.HeapObjects))
+	gauge("go_memstats_sys_bytes", "Bytes taken from the system.", float64(m.Sys))
+	counter("go_memstats_mallocs_total", "Objects given out since the start.", float64(m.Mallocs))
+	gauge("go_memstats_next_gc_bytes", "Bytes of heap at which the next collection begins.", float64(m.NextGC))
 	if s, ok := readStat(); ok {
-		counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", s.cpu)
+		counter("process_cpu_seconds_total", "Seconds of processor time used, user and system.", s.cpu)
 		gauge("process_resident_memory_bytes", "Resident memory size in bytes.", s.resident)
 		gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", s.virtual)
 		if s.started > 0 {
-			gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", s.started)
+			gauge("process_start_time_seconds", "When the process began, in Unix seconds.", s.started)
 		}
 	}
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-		gauge("process_open_fds", "Number of open file descriptors.", float64(len(open)-1)) // reading opened one
+		gauge("process_open_fds", "File descriptors that are open.", float64(len(open)-1)) // reading opened one
 	}
 }
 

@@ -14,35 +14,36 @@ func (m *Requests) WriteTo(p *Page) {
 		all[i] = m.series[k]
 	}
 	m.mu.RUnlock()
+	// What system_client is to say is not documented; a label without a value is the same as none.
 	p.Family("apiserver_request_total", "counter", Stable,
-		"Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.")
+		"Requests answered, by what they asked for and by HTTP status.")
 	for i, k := range keys {
 		for _, c := range *all[i].codes.Load() {
-			p.Sample(float64(c.count.Load()), k.labels("code", strconv.Itoa(c.status), "dry_run", k.dryRun)...)
+			p.Sample(float64(c.count.Load()), k.total(c.status)...)
 		}
 	}
 	p.Family("apiserver_request_duration_seconds", "histogram", Stable,
-		"Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.")
+		"Seconds from a request to its answer, by what it asked for.")
 	for i, k := range keys {
-		p.histogram(&all[i].latency, latencies, k.labels("", "", "dry_run", k.dryRun)...)
+		p.histogram(&all[i].latency, latencies, k.labels(true)...)
 	}
 	p.Family("apiserver_request_sli_duration_seconds", "histogram", Alpha,
-		"Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.")
+		"Seconds from a request to its answer without those it waited for its turn, by what it asked for.")
 	for i, k := range keys {
-		p.histogram(&all[i].own, promised, k.labels("", "", "", "")...)
+		p.histogram(&all[i].own, promised, k.labels(false)...)
 	}
-	p.Family("apiserver_response_sizes", "histogram", Stable, "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.")
+	p.Family("apiserver_response_sizes", "histogram", Stable, "Bytes of answers, by what was asked for.")
 	for i, k := range keys {
-		p.histogram(&all[i].size, sizes, k.labels("", "", "", "")...)
+		p.histogram(&all[i].size, sizes, k.labels(false)...)
 	}
-	p.Family("apiserver_longrunning_requests", "gauge", Stable, "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.")
+	p.Family("apiserver_longrunning_requests", "gauge", Stable, "Watches and streams that are open, by what they asked for.")
 	for i, k := range keys {
 		if k.verb == "WATCH" || k.verb == "CONNECT" {
-			p.Sample(float64(all[i].running.Load()), k.labels("", "", "", "")...)
+			p.Sample(float64(all[i].running.Load()), k.labels(false)...)
 		}
 	}
 	m.writeDeprecated(p, keys, all)
-	p.Family("apiserver_current_inflight_requests", "gauge", Stable, "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.")
+	p.Family("apiserver_current_inflight_requests", "gauge", Stable, "Most requests at a time within the last second, by kind (readOnly or mutating).")
 	second := int64(time.Since(m.start) / time.Second)
 	for i, kind := range []string{"readOnly", "mutating"} {
 		p.Sample(m.inflight[i].read(second), "request_kind", kind)
@@ -52,7 +53,7 @@ func (m *Requests) WriteTo(p *Page) {
 
 func (m *Requests) writeDeprecated(p *Page, keys []key, all []*series) {
 	p.Family("apiserver_requested_deprecated_apis", "gauge", Stable,
-		"Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.")
+		"Deprecated APIs somebody has used since the start, with the release that will not have them.")
 	last := key{}
 	for i, k := range keys {
 		k.verb, k.scope, k.dryRun = "", "", ""
@@ -73,21 +74,23 @@ func (m *Requests) writeLists(p *Page) {
 		all[i] = m.lists[k]
 	}
 	m.mu.RUnlock()
-	p.Family("apiserver_watch_list_duration_seconds", "histogram", Beta, "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.")
+	p.Family("apiserver_watch_list_duration_seconds", "histogram", Beta, "Seconds until a watch had sent its initial events, by what it asked for.")
 	for i, k := range keys {
 		p.histogram(all[i], listTimes, "group", k.group, "resource", k.resource, "scope", k.scope, "version", k.version)
 	}
 }
 
-// labels returns a key's labels in alphabetical order, with the two that not all metrics have where they are named.
-func (k key) labels(code, codeValue, dryRun, dryRunValue string) []string {
-	out := make([]string, 0, 20)
-	if code != "" {
-		out = append(out, code, codeValue)
-	}
-	out = append(out, "component", "apiserver")
-	if dryRun != "" {
-		out = append(out, dryRun, dryRunValue)
+// total returns the labels of apiserver_request_total in alphabetical order.
+func (k key) total(status int) []string {
+	return []string{"code", strconv.Itoa(status), "component", "apiserver", "dry_run", k.dryRun, "group", k.group, "resource", k.resource, "scope", k.scope,
+		"subresource", k.subresource, "system_client", "", "verb", k.verb, "version", k.version}
+}
+
+// labels returns the labels of the other metrics in alphabetical order, trial telling whether dry runs count on their own.
+func (k key) labels(trial bool) []string {
+	out := append(make([]string, 0, 16), "component", "apiserver")
+	if trial {
+		out = append(out, "dry_run", k.dryRun)
 	}
 	return append(out, "group", k.group, "resource", k.resource, "scope", k.scope, "subresource", k.subresource, "verb", k.verb, "version", k.version)
 }

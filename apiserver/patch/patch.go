@@ -62,6 +62,11 @@ func applyJSON(current runtime.Object, kind types.PatchType, body []byte) (runti
 			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
 		}
 		strict = operations(body)
+		for _, op := range ops {
+			if path, err := op.Path(); err == nil && path == "" && op["value"] == nil && op["from"] == nil { // the library would panic
+				return nil, nil, unprocessable(fmt.Errorf("%s operation on the whole object: it needs a value", op.Kind()))
+			}
+		}
 		change = func(doc []byte) ([]byte, error) {
 			doc, err := ops.Apply(doc)
 			if err != nil {

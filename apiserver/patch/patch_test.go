@@ -75,6 +75,7 @@ func TestApply(t *testing.T) {
 		{"JSON", j, `[{"op":"test","path":"/metadata/name","value":"p"},{"op":"replace","path":"/spec/containers/0/image","value":"i3"},{"op":"remove","path":"/metadata/labels/b"},{"op":"add","path":"/spec/tolerations/-","value":{"key":"t2"}}]`, "a=1 one:i3 E=1 two:i2 t1 t2 x z 10.0.0.1", ""},
 		{"JSON, a test fails", j, `[{"op":"test","path":"/metadata/name","value":"q"}]`, "422: the server rejected our request due to an error in our request", ""},
 		{"JSON, nothing there", j, `[{"op":"remove","path":"/metadata/labels/c"}]`, "422: *", ""},
+		{"JSON, all replaced by nothing", j, `[{"op":"replace","path":""}]`, "422: *", ""},
 		{"JSON, not a list", j, `{"op":"remove"}`, "400: *", ""},
 		{"JSON, too long", j, "[" + strings.Repeat(`{"op":"test","path":"/metadata/name","value":"p"},`, maxOperations) + `{"op":"test","path":"/metadata/name","value":"p"}]`, "413: Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001", ""},
 		{"JSON, a wrong type", j, `[{"op":"replace","path":"/spec/containers","value":"x"}]`, `422:  "" is invalid: patch: Invalid value: *`, ""},

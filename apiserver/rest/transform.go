@@ -2,6 +2,7 @@ package rest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func (x *exchange) table(objs []resource.Object) *metav1.Table {
 	shown := func(o resource.Object) runtime.Object { return o }
 	if !x.row.Stored.Empty() {
 		shown = func(o resource.Object) runtime.Object { return convert.To(o, x.row.Stored) }
+	}
+	if cols.Compare != nil {
+		objs = slices.SortedStableFunc(slices.Values(objs), func(a, b resource.Object) int { return cols.Compare(shown(a), shown(b)) })
 	}
 	include := metav1.IncludeObjectPolicy(x.r.URL.Query().Get("includeObject"))
 	for _, o := range objs {

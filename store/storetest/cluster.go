@@ -250,7 +250,7 @@ func sharedWrites(h *harness) {
 		}
 		last = r
 		if i%10 == 9 {
-			if last, err = other.Commit(ctx, store.Write{Key: "pods/a", Expect: r.Revision}); err != nil {
+			if _, err := other.Commit(ctx, store.Write{Key: "pods/a", Expect: r.Revision}); err != nil {
 				h.Fatalf("delete by the other: %v", err)
 			}
 			last = nil

@@ -67,9 +67,9 @@ type serverCrashes struct {
 	replica map[string]string // what the watcher knows: name and tag
 	at      string            // and up to where
 
-	count, counter            atomic.Int64
-	doubtful, events          int
-	resumed, anew, unanswered int
+	count, counter   atomic.Int64
+	doubtful, events int
+	resumed, anew    int
 }
 
 func (c *serverCrashes) round(r *rand.Rand) {
