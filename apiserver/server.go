@@ -122,6 +122,8 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.door.SetHook(corev1.Resource("services"), services)
 	// The loopback transport is the server's own view: no admission of its reads, no authorization.
 	s.caches = client.NewCaches(s.transport(loopback, "karve-apiserver", false), o.Log)
+	// Nodes and tokens are judged by the pods that run somewhere; the others, which may be many, are asked for one by one.
+	client.Narrow(s.caches, client.CacheOptions[*corev1.Pod]{FieldSelector: "spec.nodeName!="})
 	s.tokens, err = authn.NewTokenAuthority(authn.TokenOptions{Key: o.PKI.SigningKey(), Lookup: authn.NewLookup(s.caches), Extend: true})
 	if err != nil {
 		return nil, fmt.Errorf("make token authority: %w", err)

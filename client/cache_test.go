@@ -262,6 +262,21 @@ func TestCachesShare(t *testing.T) {
 	}
 }
 
+func TestNarrowIsForAllWhoAsk(t *testing.T) {
+	s := newServer()
+	all := NewCaches(s, slog.New(slog.DiscardHandler))
+	Narrow(all, CacheOptions[*corev1.ConfigMap]{FieldSelector: "metadata.name=a"})
+	if c := CacheOf[*corev1.ConfigMap](all); c.opts.FieldSelector != "metadata.name=a" {
+		t.Errorf("the cache is of %+v", c.opts)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a cache that somebody has was narrowed")
+		}
+	}()
+	Narrow(all, CacheOptions[*corev1.ConfigMap]{})
+}
+
 func TestRecorder(t *testing.T) {
 	s := newServer()
 	r := NewRecorder(s, slog.New(slog.DiscardHandler), "part", "host")

@@ -46,6 +46,19 @@ func CacheOf[T Object](s *Caches) *Cache[T] {
 	return c
 }
 
+// Narrow makes the set's cache of T one of the objects that o says, for all who ask for it. Call it before the first CacheOf of T.
+func Narrow[T Object](s *Caches, o CacheOptions[T]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := reflect.TypeFor[T]()
+	if _, ok := s.all[key]; ok {
+		panic(fmt.Sprintf("client: the cache of %s must not be narrowed after somebody has it", key))
+	}
+	c := NewCache(s.t, s.log, o)
+	s.all[key] = c
+	s.order = append(s.order, c)
+}
+
 // Run runs every cache asked for so far until ctx ends.
 func (s *Caches) Run(ctx context.Context) {
 	s.mu.Lock()
