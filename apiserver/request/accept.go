@@ -4,7 +4,6 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -46,6 +45,9 @@ func acceptHeader(r *http.Request) string {
 	return strings.Join(v, ",")
 }
 
+// maxClauses is how many clauses of a header are looked at: nobody means more, and sorting them must not cost much.
+const maxClauses = 64
+
 type clause struct {
 	kind   string
 	params map[string]string
@@ -74,7 +76,8 @@ func Negotiate(r *http.Request, forms ...string) (a Accept, ok bool) {
 	return Accept{}, false
 }
 
-// parse returns the clauses of a header, most wanted first.
+// parse returns the clauses of a header in the order they are tried: each passes those before it that are wanted less, or name less
+// exactly what they mean. Those two are no order together, so that what comes first in the header matters, as it does upstream.
 func parse(header string) []clause {
 	var clauses []clause
 	for _, part := range strings.Split(header, ",") {
@@ -86,9 +89,16 @@ func parse(header string) []clause {
 		if v, err := strconv.ParseFloat(params["q"], 64); err == nil {
 			q = v
 		}
-		clauses = append(clauses, clause{kind, params, q})
+		if len(clauses) == maxClauses {
+			break
+		}
+		c := clause{kind, params, q}
+		at := len(clauses)
+		for at > 0 && (q > clauses[at-1].q || c.specific() > clauses[at-1].specific()) {
+			at--
+		}
+		clauses = slices.Insert(clauses, at, c)
 	}
-	sort.Sort(byPreference(clauses))
 	return clauses
 }
 
@@ -134,16 +144,15 @@ func Text(r *http.Request) bool {
 	})
 }
 
-// byPreference sorts as upstream does, by a relation that is no order: what is named goes before what a star stands for, even
-// if it is wanted less.
-type byPreference []clause
-
-func (b byPreference) Len() int      { return len(b) }
-func (b byPreference) Swap(i, j int) { b[i], b[j] = b[j], b[i] }
-
-func (b byPreference) Less(i, j int) bool {
-	return b[i].q > b[j].q || !strings.HasPrefix(b[i].kind, "*") && strings.HasPrefix(b[j].kind, "*") ||
-		!strings.HasSuffix(b[i].kind, "/*") && strings.HasSuffix(b[j].kind, "/*")
+// specific says how closely a clause names what it wants: a type, all of a kind, anything.
+func (c clause) specific() int {
+	switch {
+	case strings.HasPrefix(c.kind, "*"):
+		return 0
+	case strings.HasSuffix(c.kind, "/*"):
+		return 1
+	}
+	return 2
 }
 
 func (c clause) accept(forms []string) (Accept, bool) {
