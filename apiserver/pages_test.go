@@ -20,7 +20,14 @@ func TestMetricsPage(t *testing.T) {
 	r.must(http.StatusForbidden, nil, "GET", cms, "", "Impersonate-User: nobody")
 	r.must(http.StatusNotFound, nil, "GET", "/made-up", "")
 	r.frames(cms+"?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", 2)
-	page := string(r.must(http.StatusOK, nil, "GET", "/metrics", "").body)
+	page := ""
+	for range 200 { // a watch is counted as begun a moment after its client has the first events
+		page = string(r.must(http.StatusOK, nil, "GET", "/metrics", "").body)
+		if strings.Contains(page, "\napiserver_watch_list_duration_seconds_count") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	for _, want := range []string{
 		`apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",system_client="",verb="POST",version="v1"} 1`,
 		`apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",system_client="",verb="GET",version="v1"} 1`,
