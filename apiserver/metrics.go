@@ -4,11 +4,11 @@ import (
 	"compress/gzip"
 	"net/http"
 	"runtime"
-	"strings"
 
 	"karve/api"
 	"karve/apiserver/metrics"
 	"karve/apiserver/resource"
+	"karve/apiserver/rest"
 )
 
 // serveMetrics answers with what the server knows of itself in the text exposition format.
@@ -19,7 +19,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	s.writeStorage(p)
 	s.fair.WriteMetrics(p)
 	p.Family("kubernetes_build_info", "gauge", metrics.Beta,
-		"A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.")
+		"Always 1: the version of the API and of the program, with what it was built by and runs on.")
 	p.Sample(1, "build_date", "1970-01-01T00:00:00Z", "compiler", runtime.Compiler, "git_commit", "", "git_tree_state", "clean", "git_version", api.Version(s.opts.Version),
 		"go_version", runtime.Version(), "major", "1", "minor", "36", "platform", runtime.GOOS+"/"+runtime.GOARCH)
 	metrics.WriteProcess(p)
@@ -36,7 +36,7 @@ func (s *Server) serveHealthMetrics(w http.ResponseWriter, r *http.Request) {
 
 func writePage(w http.ResponseWriter, r *http.Request, p *metrics.Page) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if !rest.AcceptsGzip(r) {
 		_, _ = w.Write(p.Bytes())
 		return
 	}
@@ -57,21 +57,21 @@ func (s *Server) writeStorage(p *metrics.Page) {
 		}
 	}
 	p.Family("apiserver_storage_objects", "gauge", metrics.Stable,
-		"[DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.")
+		"Objects that are stored, by resource. Deprecated: apiserver_resource_objects has the group apart.")
 	each(func(row *api.Row, prefix string) {
 		p.Sample(float64(view.Count(prefix)), "resource", row.GR().String())
 	})
 	p.Family("apiserver_resource_objects", "gauge", metrics.Alpha,
-		"Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.")
+		"Objects that are stored, by resource.")
 	each(func(row *api.Row, prefix string) {
 		p.Sample(float64(view.Count(prefix)), "group", row.Group, "resource", row.Resource)
 	})
-	p.Family("apiserver_storage_events_received_total", "counter", metrics.Beta, "Number of etcd events received split by kind.")
+	p.Family("apiserver_storage_events_received_total", "counter", metrics.Beta, "Changes of stored objects since the start, by resource.")
 	each(func(row *api.Row, prefix string) {
 		p.Sample(float64(s.store.Events(prefix)), "group", row.Group, "resource", row.Resource)
 	})
 	if e, ok := s.opts.Engine.(interface{ Size() int64 }); ok {
-		p.Family("apiserver_storage_size_bytes", "gauge", metrics.Stable, "Size of the storage database file physically allocated in bytes.")
+		p.Family("apiserver_storage_size_bytes", "gauge", metrics.Stable, "Bytes that the store takes on the disk.")
 		p.Sample(float64(e.Size()), "storage_cluster_id", "etcd-0")
 	}
 	p.Family("karve_store_revision", "counter", metrics.Alpha, "The revision of the last change that is stored.")

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"reflect"
 	"sync"
 
@@ -78,7 +79,7 @@ func Encode(gvk schema.GroupVersionKind, obj runtime.Object) ([]byte, error) {
 // EnvelopeLen returns the length of an envelope around size bytes.
 func EnvelopeLen(gvk schema.GroupVersionKind, size int) int {
 	tm := typeMetaLen(gvk)
-	return len(magic) + 1 + uvarintLen(tm) + tm + 1 + uvarintLen(size) + size + len(envelopeEnd)
+	return len(magic) + 1 + UvarintLen(tm) + tm + 1 + UvarintLen(size) + size + len(envelopeEnd)
 }
 
 func typeMetaLen(gvk schema.GroupVersionKind) int {
@@ -86,7 +87,7 @@ func typeMetaLen(gvk schema.GroupVersionKind) int {
 	if gvk.Group != "" {
 		v += len(gvk.Group) + 1
 	}
-	return v + len(gvk.Kind) + 2 + uvarintLen(v) + uvarintLen(len(gvk.Kind))
+	return v + len(gvk.Kind) + 2 + UvarintLen(v) + UvarintLen(len(gvk.Kind))
 }
 
 // envelopeEnd is contentEncoding and contentType, empty, as upstream writes them.
@@ -132,14 +133,8 @@ func appendString(out []byte, tag byte, s string) []byte {
 	return append(out, s...)
 }
 
-func uvarintLen(n int) int {
-	l := 1
-	for n >= 0x80 {
-		n >>= 7
-		l++
-	}
-	return l
-}
+// UvarintLen returns the length of n as a protobuf varint.
+func UvarintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
 // AppendItemHead appends the bytes that come before one item of n bytes in the protobuf body of any Kubernetes list.
 func AppendItemHead(out []byte, n int) []byte {
@@ -147,7 +142,7 @@ func AppendItemHead(out []byte, n int) []byte {
 }
 
 // ItemHeadLen returns the length of what AppendItemHead appends.
-func ItemHeadLen(n int) int { return 1 + uvarintLen(n) }
+func ItemHeadLen(n int) int { return 1 + UvarintLen(n) }
 
 // ListHeader returns the protobuf encoding of a list's metadata as the first field of the list.
 func ListHeader(m *metav1.ListMeta) ([]byte, error) {

@@ -101,13 +101,13 @@ func next(b []byte) (number, kind int, field, rest []byte, ok bool) {
 }
 
 func (s *Stored) meta(version string) int {
-	return len(s.before) + 1 + uvarintLen(len(version)) + len(version) + len(s.after)
+	return len(s.before) + 1 + UvarintLen(len(version)) + len(version) + len(s.after)
 }
 
 // Len returns the length of what Append appends.
 func (s *Stored) Len(version string) int {
 	m := s.meta(version)
-	return 1 + uvarintLen(m) + m + len(s.rest)
+	return 1 + UvarintLen(m) + m + len(s.rest)
 }
 
 // Append appends the object under a resourceVersion, as protobuf without an envelope.

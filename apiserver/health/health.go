@@ -208,9 +208,9 @@ func (h *Handler) WriteTo(p *metrics.Page) {
 			}
 		}
 	}
-	p.Family("kubernetes_healthcheck", "gauge", metrics.Stable, "This metric records the result of a single healthcheck.")
+	p.Family("kubernetes_healthcheck", "gauge", metrics.Stable, "1 for a check that succeeded when it was last asked, else 0.")
 	each(func(c *count, name, probe string) { p.Sample(float64(c.up), "name", name, "type", probe) })
-	p.Family("kubernetes_healthchecks_total", "counter", metrics.Stable, "This metric records the results of all healthcheck.")
+	p.Family("kubernetes_healthchecks_total", "counter", metrics.Stable, "How often each check was asked, by how it ended.")
 	each(func(c *count, name, probe string) {
 		if c.bad > 0 {
 			p.Sample(float64(c.bad), "name", name, "status", "error", "type", probe)

@@ -46,11 +46,9 @@ type node struct {
 }
 
 type nodeField struct {
-	name      string
-	index     []int
-	omitEmpty bool
-	omitZero  bool
-	node      *node
+	name string
+	member
+	node *node
 }
 
 // omits reports whether the field is left out when it holds v.
@@ -161,7 +159,7 @@ func (l *planner) list(n *node, t reflect.Type, a *schema.List, at string) error
 		if !ok {
 			return fmt.Errorf("%s: %w", at, errNoPlan)
 		}
-		n.keys = append(n.keys, nodeField{name: k, index: m.index, omitEmpty: m.omitEmpty})
+		n.keys = append(n.keys, nodeField{name: k, member: m})
 	}
 	slices.SortFunc(n.keys, func(a, b nodeField) int { return strings.Compare(a.name, b.name) })
 	return nil
@@ -176,26 +174,16 @@ func (l *planner) object(n *node, t reflect.Type, a *schema.Map, at string) (err
 		n.item, err = l.plan(t.Elem(), a.ElementType, at+"[].")
 	case t.Kind() == reflect.Struct:
 		n.shape = record
-		err = l.record(n, t, a, nil, at)
-		slices.SortFunc(n.fields, func(a, b nodeField) int { return strings.Compare(a.name, b.name) })
+		err = l.record(n, t, a, at)
 	default:
 		n.shape = opaque
 	}
 	return err
 }
 
-func (l *planner) record(n *node, t reflect.Type, a *schema.Map, base []int, at string) error {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		index := join(base, []int{i})
-		if f.Type.Kind() == reflect.Struct && (options == "inline" || f.Anonymous && name == "") {
-			if err := l.record(n, f.Type, a, index, at); err != nil {
-				return err
-			}
-			continue
-		}
-		if name == "" || name == "-" || slices.Contains(l.left, at+name) {
+func (l *planner) record(n *node, t reflect.Type, a *schema.Map, at string) error {
+	for name, m := range members(t) {
+		if slices.Contains(l.left, at+name) {
 			continue
 		}
 		ref := a.ElementType
@@ -205,12 +193,13 @@ func (l *planner) record(n *node, t reflect.Type, a *schema.Map, base []int, at 
 		if ref == (schema.TypeRef{}) {
 			return fmt.Errorf("%s%s is not in the merge schema: %w", at, name, errNoPlan)
 		}
-		inner, err := l.plan(f.Type, ref, at+name+".")
+		inner, err := l.plan(t.FieldByIndex(m.index).Type, ref, at+name+".")
 		if err != nil {
 			return err
 		}
-		n.fields = append(n.fields, nodeField{name, index, strings.Contains(options, "omitempty"), strings.Contains(options, "omitzero"), inner})
+		n.fields = append(n.fields, nodeField{name, m, inner})
 	}
+	slices.SortFunc(n.fields, func(a, b nodeField) int { return strings.Compare(a.name, b.name) })
 	return nil
 }
 

@@ -24,8 +24,9 @@ type part [][]int
 type member struct {
 	index []int
 	// inner is the struct type a patch of the field is looked into; nil for a field that is taken whole.
-	inner     reflect.Type
-	omitEmpty bool
+	inner reflect.Type
+	// omitEmpty and omitZero say when the field is left out.
+	omitEmpty, omitZero bool
 }
 
 // memberTables are the tables of the types of all rows and of the structs in them.
@@ -73,7 +74,7 @@ func membersOf(t reflect.Type) map[string]member {
 			}
 		case name == "" || name == "-" || !f.IsExported():
 		default:
-			m := member{index: []int{i}, omitEmpty: strings.Contains(options, "omitempty")}
+			m := member{index: []int{i}, omitEmpty: strings.Contains(options, "omitempty"), omitZero: strings.Contains(options, "omitzero")}
 			if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshaler) {
 				m.inner = f.Type
 			}

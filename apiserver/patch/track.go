@@ -141,7 +141,7 @@ func hand(owners []owner, self *metav1.ManagedFieldsEntry, diff *typed.Compariso
 	var err error
 	kept := owners[:0]
 	for _, o := range owners {
-		left := o.set.Difference(o.set.Intersection(taken)).Difference(removed)
+		left := o.set.Difference(taken).Difference(removed)
 		if left.Empty() {
 			continue
 		}

@@ -181,7 +181,7 @@ func (p *part) pass() error {
 		h := p.x.w.Header()
 		h.Set("Content-Type", p.x.acc.MediaType)
 		h.Set("Cache-Control", "no-cache, private")
-		if acceptsGzip(p.x.r) {
+		if AcceptsGzip(p.x.r) {
 			h.Set("Content-Encoding", "gzip")
 			h.Add("Vary", "Accept-Encoding")
 			p.zip = zip(p.x.w)
@@ -235,8 +235,8 @@ func zip(w http.ResponseWriter) *gzip.Writer {
 	return z
 }
 
-// acceptsGzip reports whether the client takes gzip: a quality of zero says that it does not.
-func acceptsGzip(r *http.Request) bool {
+// AcceptsGzip reports whether the client takes gzip: a quality of zero says that it does not.
+func AcceptsGzip(r *http.Request) bool {
 	for offer := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, quality, _ := strings.Cut(strings.TrimSpace(offer), ";")
 		if name == "gzip" {

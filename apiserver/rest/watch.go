@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"encoding/binary"
-	"math/bits"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -212,13 +211,11 @@ func (x *exchange) frame(buf []byte, kind watch.EventType, object []byte) []byte
 // frameHead appends what comes before the object, of size bytes, in a watch event as protobuf: the length of the message,
 // then WatchEvent{type = 1: string, object = 2: RawExtension{raw = 1: bytes}} up to those bytes.
 func frameHead(buf []byte, kind watch.EventType, size int) []byte {
-	inner := 1 + uvarintLen(size) + size
-	message := 1 + uvarintLen(len(kind)) + len(kind) + 1 + uvarintLen(inner) + inner
+	inner := 1 + codec.UvarintLen(size) + size
+	message := 1 + codec.UvarintLen(len(kind)) + len(kind) + 1 + codec.UvarintLen(inner) + inner
 	buf = binary.BigEndian.AppendUint32(buf, uint32(message))
 	buf = binary.AppendUvarint(append(buf, 0x0a), uint64(len(kind)))
 	buf = append(buf, kind...)
 	buf = binary.AppendUvarint(append(buf, 0x12), uint64(inner))
 	return binary.AppendUvarint(append(buf, 0x0a), uint64(size))
 }
-
-func uvarintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }

@@ -145,7 +145,7 @@ func writeBytes(w http.ResponseWriter, r *http.Request, acc request.Accept, stat
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-cache, private")
 	}
-	if len(b) > compressFrom && acceptsGzip(r) {
+	if len(b) > compressFrom && AcceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		w.WriteHeader(status)
